@@ -1,0 +1,124 @@
+"""Measure a trained model on the validation lists and ship it with its numbers in its card.
+
+    python benchmarks/ship.py runs/base/base.safetensors --data ../shared/data --set steps=5 --set weight_floor=0.3
+
+Runs `unclouded evaluate` for the model, its prior alone, pure diffusion and the cloudy input, writes what they print
+into the card, the model to src/unclouded/weights/NAME.safetensors, and the table to docs/models/NAME.md.
+"""
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from unclouded.datasets.splits import split_hash
+from unclouded.models import store
+from unclouded.models.card import Measurement, ModelCard
+
+ROOT = Path(__file__).resolve().parents[1]
+LISTS = {"rice1": "rice1-val", "rice2": "rice2-val"}
+METHODS = {"cloudy input": ["--input"], "prior alone": ["--prior-only"], "model": []}
+
+
+def measure(model: Path, data: Path, protocol: str, limit: int | None) -> list[Measurement]:
+    found = []
+    for dataset, split in LISTS.items():
+        for what, flags in METHODS.items():
+            arguments = ["--data", str(data / dataset), "--split", split, "--protocol", protocol, *flags]
+            arguments += ["--limit", str(limit)] if limit else []
+            command = [sys.executable, "-m", "unclouded", "evaluate", "--model", str(model), *arguments, "--json"]
+            summary = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+            found.append(
+                Measurement(
+                    data=dataset,
+                    split=split,
+                    split_hash=split_hash(split),
+                    n=summary["n"],
+                    protocol=protocol,
+                    what=what,
+                    values=flatten(summary),
+                    command=" ".join(["unclouded evaluate --model", model.stem, *arguments]),
+                )
+            )
+            print(dataset, protocol, what, found[-1].values, flush=True)
+    return found
+
+
+def flatten(summary: dict) -> dict[str, float]:
+    """Means and intervals by name; what was measured on cloudy or clear pixels alone under cloudy_ and clear_."""
+    values: dict[str, float] = {}
+    for prefix, part in (("", "metrics"), ("cloudy_", "cloudy_pixels"), ("clear_", "clear_pixels")):
+        for name, interval in (summary.get(part) or {}).items():
+            if interval["mean"] is not None:
+                values[prefix + name] = round(interval["mean"], 4)
+                if not prefix:
+                    values |= {f"{name}_low": round(interval["low"], 4), f"{name}_high": round(interval["high"], 4)}
+    return values
+
+
+def table(card: ModelCard) -> str:
+    head = ["data", "list", "protocol", "what", "PSNR (95 % interval)", "SSIM", "sharpness", "cloudy", "clear pixels"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for m in card.metrics:
+        v = m.values
+        interval = f"{v['psnr']:.2f} ({v['psnr_low']:.2f}–{v['psnr_high']:.2f})"
+        parts = [f"{v[name]:.2f}" if name in v else "–" for name in ("cloudy_psnr", "clear_psnr")]
+        sharpness = f"{v['gradient_ratio']:.2f}" if "gradient_ratio" in v else "–"
+        cells = [m.data, f"{m.split} ({m.n})", m.protocol, m.what, interval, f"{v['ssim']:.4f}", sharpness, *parts]
+        lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def page(card: ModelCard) -> str:
+    training = card.training
+    assert training is not None, "a model that ships says what it was trained on"
+    steps = ", ".join(f"{stage} {n} ({training.minutes[stage]:.0f} min)" for stage, n in training.steps.items())
+    commands = "\n".join(m.command for m in card.metrics)
+    return "\n\n".join(
+        [
+            f"# {card.name}",
+            f"{card.summary}. Licence {card.licence}.",
+            f"Trained with `unclouded train {training.recipe}` at commit {training.commit[:12]}, steps: {steps}; "
+            f"data: {', '.join(training.data)}. "
+            f"Sampling default: `{card.sampling.model_dump_json(exclude_none=True)}`.",
+            table(card),
+            "Sharpness is the gradient energy of the results over that of the clear images. The commands:",
+            f"```console\n{commands}\n```",
+            "## Limits\n\n" + "\n".join(f"- {limit}" for limit in card.limits),
+        ]
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="sampling defaults for the card"
+    )
+    parser.add_argument("--limits", type=Path, help="a text file, one known limit a line")
+    parser.add_argument("--protocols", nargs="+", default=["paper", "standard"])
+    parser.add_argument("--limit", type=int)
+    options = parser.parse_args()
+
+    model, card = store.load(options.model)
+    changes = {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in options.set)}
+    sampling = type(card.sampling).model_validate(card.sampling.model_dump() | changes)
+    limits = tuple(options.limits.read_text().splitlines()) if options.limits else card.limits
+    card = card.model_copy(update={"sampling": sampling, "metrics": (), "limits": limits})
+    target = store.WEIGHTS / f"{card.name}.safetensors"
+    target.parent.mkdir(exist_ok=True)
+    store.save(target, model, card)
+    metrics = [m for protocol in options.protocols for m in measure(target, options.data, protocol, options.limit)]
+    card = card.model_copy(update={"metrics": tuple(metrics)})
+    store.save(target, model, card)
+    document = ROOT / "docs" / "models" / f"{card.name}.md"
+    document.parent.mkdir(exist_ok=True)
+    document.write_text(page(card) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,102 @@
+"""Quality against evaluations: which sampler, start, spacing and weight floor restore best for how many evaluations.
+
+    python benchmarks/steps.py --model base --data ../shared/data/rice2 --split rice2-val --limit 30 --out steps.json
+
+Prints a table sorted by evaluations, marks the front (nothing cheaper is as good), and stores everything as JSON. The
+point chosen for a model goes into its card.
+"""
+
+import argparse
+import json
+import time
+from dataclasses import asdict, dataclass
+from itertools import product
+from pathlib import Path
+
+import numpy as np
+
+from unclouded.datasets.pairs import read_pairs
+from unclouded.evaluation.evaluate import evaluate, spread_out
+from unclouded.evaluation.methods import Method, Model, Prior
+from unclouded.evaluation.metrics import paper
+from unclouded.restore import load
+from unclouded.sampling import PAPER, Sampling
+
+
+@dataclass(frozen=True)
+class Point:
+    """One way of sampling and what it reached; means over the list."""
+
+    sampler: str
+    steps: int
+    start: int | None
+    spacing: str
+    weight_floor: float
+    psnr: float
+    ssim: float
+    sharpness: float  # gradient energy of the results over that of the clear images
+    seconds: float  # per image
+
+
+def measure(method: Method, pairs: list, sampling: Sampling | None) -> Point:
+    began = time.perf_counter()
+    scores = list(evaluate(method, pairs, paper))
+    seconds = (time.perf_counter() - began) / len(pairs)
+    mean = {name: float(np.mean([s.values[name] for s in scores])) for name in ("psnr", "ssim")}
+    sharpness = sum(s.values["gradient"] for s in scores) / sum(s.values["gradient_truth"] for s in scores)
+    how = ("prior alone", 0, None, "", 1.0) if sampling is None else (
+        sampling.sampler, sampling.steps, sampling.start, sampling.spacing, sampling.weight_floor
+    )  # fmt: skip
+    return Point(*how, mean["psnr"], mean["ssim"], sharpness, seconds)
+
+
+def front(points: list[Point]) -> set[Point]:
+    """The points than which nothing with as few evaluations has a higher PSNR."""
+    return {p for p in points if not any(q.steps <= p.steps and q.psnr > p.psnr for q in points)}
+
+
+def show(points: list[Point]) -> None:
+    best = front(points)
+    print("| sampler | steps | start | spacing | floor | PSNR | SSIM | sharpness | s / image | front |")
+    print("|---|---|---|---|---|---|---|---|---|---|")
+    for p in sorted(points, key=lambda p: (p.steps, -p.psnr)):
+        print(
+            f"| {p.sampler} | {p.steps} | {p.start or 'T'} | {p.spacing} | {p.weight_floor} "
+            f"| {p.psnr:.2f} | {p.ssim:.4f} | {p.sharpness:.3f} | {p.seconds:.2f} | {'*' if p in best else ''} |"
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="base")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--split")
+    parser.add_argument("--limit", type=int, default=30)
+    parser.add_argument("--samplers", nargs="+", default=["ddim", "dpm", "unipc"])
+    parser.add_argument("--steps", nargs="+", type=int, default=[3, 5, 10, 15])
+    parser.add_argument("--starts", nargs="+", type=int, default=[0, 400, 700], help="0: from pure noise")
+    parser.add_argument("--spacings", nargs="+", default=["trailing"])
+    parser.add_argument("--floors", nargs="+", type=float, default=[0.3])
+    parser.add_argument("--paper", action="store_true", help="also DDIM-50, the paper's")
+    parser.add_argument("--out", type=Path)
+    options = parser.parse_args()
+
+    restorer = load(options.model)
+    pairs = spread_out(read_pairs(options.data, options.split), options.limit)
+    points = [measure(Prior(restorer), pairs, None)]
+    ways = [
+        Sampling(sampler=sampler, steps=steps, start=start or None, spacing=spacing, weight_floor=floor)
+        for sampler, steps, start, spacing, floor in product(
+            options.samplers, options.steps, options.starts, options.spacings, options.floors
+        )
+    ]
+    for sampling in ways + ([PAPER] if options.paper else []):
+        points.append(measure(Model(restorer, sampling), pairs, sampling))
+        print(points[-1], flush=True)
+    show(points)
+    if options.out:
+        options.out.write_text(json.dumps([asdict(p) for p in points], indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""The `unclouded` command: one module per verb, imported only when that verb is called.
+
+JSON goes to stdout (with `--json`), everything else to stderr. Exit codes: 0 fine, 1 failed, 2 wrong use, 130
+interrupted.
+"""
+
+import sys
+from importlib import import_module
+from typing import Any
+
+import click
+
+from unclouded.errors import UncloudedError
+
+# verb -> what the overview says of it; the verb's own module (unclouded.cli.<verb>) is imported when it is called
+VERBS = {
+    "remove": "Take the clouds out of a scene.",
+    "demo": "Generate a cloudy scene, take its clouds out, score the result.",
+    "models": "List, describe, import and export models.",
+    "data": "Check, list and simulate training data.",
+    "train": "Train a model from a recipe; the same command again resumes.",
+    "evaluate": "Score a model on pairs of cloudy and clear images.",
+    "paper": "Make the papers' tables and figures from models and data at hand.",
+}
+
+
+class _Verbs(click.Group):
+    """A click group whose commands are imported lazily, so that `--help` does not wait for torch."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        return getattr(import_module(f"unclouded.cli.{cmd_name}"), cmd_name)  # type: ignore[no-any-return]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(VERBS.items()))
+
+
+@click.command(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(package_name="unclouded")
+def cli() -> None:
+    """Take the clouds out of optical satellite images by diffusion enhancement."""
+
+
+def main(args: list[str] | None = None) -> Any:
+    """Run the command line; every error that a user can mend becomes one message and an exit code, never a
+    traceback."""
+    try:
+        sys.exit(cli.main(args, standalone_mode=False) or 0)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except UncloudedError as error:
+        click.echo(f"Error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("Interrupted.", err=True)
+        sys.exit(130)

@@ -1,0 +1,225 @@
+"""`unclouded paper`: the papers' tables and figures, from model files and data at hand."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclouded.errors import UsageError
+
+TABLES = ("table5", "table6", "table7", "table8", "table9")
+FIGURES = {
+    "fig4": "x0 over the steps, with and without the reference prior",
+    "fig8": "heat maps of W",
+    "fig9": "mean of W at every step",
+    "fig11": "metrics over η, the least weight of the prior",
+}
+
+
+@click.group()
+def paper() -> None:
+    """Make the DE paper's tables and figures. What cannot be measured here says "not run here"."""
+
+
+def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+    options = (
+        click.option("--steps", type=click.IntRange(min=1), help="Sampling steps (default: each model's)."),
+        click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm"]), help="Default: each model's."),
+        click.option("--weight-floor", type=click.FloatRange(0, 1), help="Default: each model's."),
+        click.option("--seed", type=click.IntRange(min=0), help="Default: each model's."),
+        click.option("--limit", type=click.IntRange(min=1), help="At most this many images, evenly spaced."),
+        click.option("--protocol", default="paper", show_default=True, help="paper or standard."),
+        click.option("--device", default="auto", show_default=True),
+        click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for what is made."),
+        click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _changes(options: dict[str, Any]) -> dict[str, Any]:
+    names = ("steps", "sampler", "weight_floor", "seed")
+    return {name: options[name] for name in names if options[name] is not None}
+
+
+def _score_table(name: str) -> None:
+    @paper.command(name=name)
+    @click.option("--models", type=click.Path(path_type=Path), required=True, help="Folder of METHOD-DATA.safetensors.")
+    @click.option("--data", "folders", multiple=True, metavar="NAME=DIR", help="Where a data set lies (repeatable).")
+    @click.option(
+        "--split", "splits", multiple=True, metavar="NAME=SPLIT", help="Its part (default: NAME-val or test)."
+    )
+    @click.option("--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS.")
+    @_sampling_options
+    def table(models: Path, folders: tuple[str, ...], splits: tuple[str, ...], **options: Any) -> None:
+        from unclouded.evaluation import metrics
+        from unclouded.evaluation import paper as tables
+
+        metrics.protocol(options["protocol"])
+        wanted = tables.get(name)
+        data = _read_data(wanted.data, _pairs_of(folders), _pairs_of(splits), options["limit"])
+        setting = tables.Setting(
+            models, data, options["out"], options["protocol"], _changes(options), options["lpips"], options["device"]
+        )
+        cells = []
+        for cell in tables.run(wanted, setting):
+            cells.append(cell)
+            psnr = cell.values.get("psnr", {}).get("mean")
+            what = cell.reason or f"PSNR {psnr:.2f} dB on {cell.n} images"
+            click.echo(
+                f"{cell.method} on {cell.data}{f' / {cell.shrink}' if cell.shrink > 1 else ''}: {what}", err=True
+            )
+        _report(tables.write(wanted, cells, options["protocol"], options["out"]).values())
+        if options["as_json"]:
+            click.echo(json.dumps({"table": name, "cells": [cell._asdict() for cell in cells]}))
+
+    table.help = {"table5": "Table V: methods on RICE1 and RICE2.", "table6": "Table VI: methods on CUHK-CR1 and -CR2.",
+                  "table7": "Table VII: trained at one resolution, tested at another.",
+                  "table8": "Table VIII: with and without coarse-to-fine training.",
+                  "table9": "Table IX: prior, weight allocation, joint training."}[name]  # fmt: skip
+
+
+for _name in TABLES:
+    _score_table(_name)
+
+
+def _pairs_of(values: tuple[str, ...]) -> dict[str, str]:
+    found = {}
+    for value in values:
+        name, equals, rest = value.partition("=")
+        if not equals or not rest:
+            raise UsageError(f"{value!r} is not of the form NAME=VALUE. Write, for example, rice2=data/rice2.")
+        found[name] = rest
+    return found
+
+
+def _read_data(
+    names: tuple[str, ...], folders: dict[str, str], splits: dict[str, str], limit: int | None
+) -> dict[str, Any]:
+    from unclouded.datasets import splits as written
+    from unclouded.datasets.pairs import read_pairs
+    from unclouded.evaluation.evaluate import spread_out
+
+    unknown = sorted((folders.keys() | splits.keys()) - set(names))
+    if unknown:
+        raise UsageError(f"This table has no data set {unknown[0]!r}. It has: {', '.join(names)}.")
+    data = {}
+    for name, folder in folders.items():
+        default = f"{name}-val" if f"{name}-val" in written.names() else "test"
+        data[name] = spread_out(read_pairs(folder, splits.get(name, default), dataset=name), limit)
+    return data
+
+
+@paper.command()
+@click.option("--size", type=click.IntRange(min=16), default=256, show_default=True, help="Side of the image.")
+@click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="Sampling steps of DE.")
+@click.option(
+    "--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Runs whose median time counts."
+)
+@click.option("--only", multiple=True, help="Only these methods (repeatable).")
+@click.option("--device", default="auto", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder for what is made.")
+@click.option("--json", "as_json", is_flag=True, help="Print the numbers as JSON on stdout.")
+def table10(size: int, steps: int, repeats: int, only: tuple[str, ...], device: str, out: Path, as_json: bool) -> None:
+    """Table X: operations, memory, parameters and speed of each method, measured on this machine."""
+    from unclouded.evaluation import costs
+
+    rows = []
+    for row in costs.measure_all(size, steps, repeats, only, device):
+        rows.append(row)
+        click.echo(f"{row.method}: {row.parameters / 1e6:.2f} M parameters, {row.gmac:.2f} GMAC, "
+                   f"{row.images_per_second:.3g} images/s", err=True)  # fmt: skip
+    _report(costs.write(rows, out))
+    if as_json:
+        click.echo(json.dumps({"table": "table10", "rows": [row._asdict() for row in rows]}))
+
+
+def _figure(name: str) -> None:
+    @paper.command(name=name, help=f"Fig. {name[3:]}: {FIGURES[name]}.")
+    @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
+    @click.option("--data", type=click.Path(path_type=Path), required=True, help="Pairs of cloudy and clear images.")
+    @click.option("--split", help="A part of the data (see evaluate).")
+    @click.option("--stem", help="The image to show (default: the first).")
+    @_sampling_options
+    def figure(model: str, data: Path, split: str | None, stem: str | None, **options: Any) -> None:
+        from unclouded.datasets.pairs import read_pairs, select
+        from unclouded.evaluation import figures, metrics
+        from unclouded.evaluation.evaluate import spread_out
+        from unclouded.evaluation.methods import changed
+        from unclouded.restore import load
+
+        protocol = metrics.protocol(options["protocol"])
+        pairs = spread_out(read_pairs(data, split), options["limit"])
+        pairs = select(pairs, [stem], data) if stem else pairs
+        restorer = load(model, device=options["device"])
+        sampling = changed(restorer.card.sampling, _changes(options))
+        if name == "fig11":
+            made = figures.metrics_over_floor(restorer, pairs, sampling, options["out"], protocol)
+        elif name == "fig9":
+            made = figures.mean_weights(restorer, pairs, sampling, options["out"])
+        else:
+            draw = figures.x0_over_steps if name == "fig4" else figures.weight_map
+            made = draw(restorer, pairs[0], sampling, options["out"])
+        _report(made)
+        if options["as_json"]:
+            click.echo(json.dumps({"figure": name, "files": [str(path) for path in made]}))
+
+
+for _name in FIGURES:
+    _figure(_name)
+
+
+def _report(paths: Any) -> None:
+    for path in paths:
+        click.echo(f"wrote {path}", err=True)
+
+
+@paper.command()
+@click.option(
+    "--model", "models", multiple=True, required=True, help="A model's name or file (repeatable): a column each."
+)
+@click.option("--prior", is_flag=True, help="Also a column for the prior of each model.")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Pairs of cloudy and clear images.")
+@click.option("--split", help="A part of the data (see evaluate).")
+@click.option("--stem", "stems", multiple=True, help="An image to show (repeatable).")
+@click.option("--extremes", type=click.IntRange(min=1), help="The N best, median and worst images of the first model.")
+@_sampling_options
+def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, stems: tuple[str, ...],
+         extremes: int | None, **options: Any) -> None:  # fmt: skip
+    """Figs. 6 and 7: comparison sheets, cloudy | models | clear. Without --stem or --extremes: the first images."""
+    from unclouded.datasets.pairs import read_pairs, select
+    from unclouded.evaluation import sheets
+    from unclouded.evaluation.evaluate import evaluate, spread_out
+    from unclouded.evaluation.methods import Input, Model, Prior, changed, to_unit
+    from unclouded.evaluation.metrics import protocol
+    from unclouded.restore import load
+
+    score = protocol(options["protocol"])
+    pairs = spread_out(read_pairs(data, split), options["limit"])
+    pairs = select(pairs, list(stems), data) if stems else pairs
+    methods: dict[str, Any] = {}
+    for model in models:
+        restorer = load(model, device=options["device"])
+        if prior:
+            methods[f"{restorer.card.name}: prior"] = Prior(restorer)
+        methods[restorer.card.name] = Model(restorer, changed(restorer.card.sampling, _changes(options)))
+    ranking = methods[list(methods)[1 if prior else 0]]
+    groups = {"fig6": [pair.stem for pair in pairs]}
+    if extremes is not None:
+        found = sheets.extremes(list(evaluate(ranking, pairs, score)), extremes)
+        groups = {f"fig6-{name}": chosen for name, chosen in found.items()}
+    made = []
+    for name, chosen in groups.items():
+        rows: dict[str, list[Any]] = {}
+        for pair in select(pairs, chosen, data):
+            scores = [next(evaluate(m, [pair], score)) for m in (Input(ranking.bands), *methods.values())]
+            clear = to_unit(pair.read_clear(), ranking.bands)
+            caption = f"{pair.stem}: " + ", ".join(f"{s.values['psnr']:.2f} dB" for s in scores)
+            rows[caption] = [*(s.images.restored for s in scores if s.images), clear]
+        made.append(sheets.sheet(rows, ["cloudy", *methods, "clear"], options["out"] / f"{name}.png"))
+    _report(made)
+    if options["as_json"]:
+        click.echo(json.dumps({"figure": "fig6", "files": [str(path) for path in made]}))

@@ -1,0 +1,190 @@
+"""`unclouded remove`: a cloudy scene in, the clear scene out."""
+
+import json
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import click
+
+from unclouded.errors import UncloudedError, UsageError
+
+FILE = click.Path(path_type=Path)
+
+
+def _numbers(text: str | None, option: str, convert: type[int] | type[float], example: str) -> list[Any] | None:
+    """`1,2,3` as numbers. Raises UsageError for anything else."""
+    if text is None:
+        return None
+    try:
+        return [convert(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UsageError(f"{option} {text!r} is not a list of numbers. Give it as in {option} {example}.") from error
+
+
+def _pair(text: str | None, option: str, example: str) -> tuple[float, float] | None:
+    numbers = _numbers(text, option, float, example)
+    if numbers is None:
+        return None
+    if len(numbers) != 2:
+        raise UsageError(f"{option} {text!r} has {len(numbers)} numbers, not 2. Give it as in {option} {example}.")
+    return numbers[0], numbers[1]
+
+
+@contextmanager
+def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
+    """A bar on stderr if that is a terminal."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("tiles", total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+@click.command()
+@click.argument("input", metavar="INPUT")
+@click.argument("output", metavar="OUTPUT", type=FILE)
+@click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
+@click.option("--steps", type=int, help="Sampling steps (the model's default if not given).")
+@click.option("--sampler", type=str, help="ddim, ddpm or dpm.")
+@click.option("--weight-floor", type=float, help="Least weight of the reference prior, 0 to 1.")
+@click.option("--samples", type=int, help="Draw this many and write their mean.")
+@click.option("--seed", type=int, help="Seed of the noise.")
+@click.option(
+    "--mask",
+    default="none",
+    show_default=True,
+    metavar="FILE|auto|none",
+    help="Which pixels to replace: a mask's, those that look cloudy (s2cloudless for Sentinel-2 L1C), or all.",
+)
+@click.option("--mask-values", help="Classes that are cloud: 1,3,8-10 or scl, qa_pixel, s2cloudless, omnicloudmask.")
+@click.option("--mask-dilate", default="0", show_default=True, help="Widen the mask, in pixels (3) or metres (30m).")
+@click.option("--mask-feather", default="0", show_default=True, help="Fade out beyond it, in pixels or metres.")
+@click.option("--bands", help="Scene bands for the model's bands in order, as in 4,3,2.")
+@click.option("--range", "value_range", metavar="LOW,HIGH", help="Scene numbers that are black and white to the model.")
+@click.option("--reflectance", metavar="SCALE,OFFSET", help="Number × SCALE + OFFSET is reflectance.")
+@click.option("--stretch", metavar="pLOW-HIGH", help="Black and white are these percentiles of the whole scene: p2-98.")
+@click.option("--tile", default=256, show_default=True, help="Tile size in pixels.")
+@click.option("--overlap", default=64, show_default=True, help="Overlap of tiles in pixels.")
+@click.option("--batch-size", default=4, show_default=True, help="Tiles restored together.")
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps, …")
+@click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
+@click.option("--max-memory", metavar="SIZE", help="Stay below this, as in 2GB: chooses batch and panels.")
+@click.option("--preview", type=FILE, help="Write a before | after picture here.")
+@click.option(
+    "--mask-out", type=FILE, help="Write what was synthesised: 0 input, 1 blended, 2 synthesised, 255 nodata."
+)
+@click.option("--report", type=FILE, help="Write a self-contained HTML report here.")
+@click.option("--weights-out", type=FILE, help="Write the weight of the reference prior, the mean over the steps.")
+@click.option("--weights-step", type=int, metavar="K", help="Write the weight of this step, from 1, not the mean.")
+@click.option("--uncertainty-out", type=FILE, help="Write the standard deviation over the samples, in scene units.")
+@click.option("--cog", is_flag=True, help="Write Cloud Optimized GeoTIFFs, with overviews.")
+@click.option("--stac", is_flag=True, help="Write a STAC Item beside OUTPUT (OUTPUT's name with .json).")
+@click.option("--overwrite", is_flag=True, help="Replace existing outputs.")
+@click.option("--resume", is_flag=True, help="Go on with an interrupted run of the same command.")
+@click.option("--dry-run", is_flag=True, help="Say what would be done and about what it costs; write nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
+def remove(
+    input: str, output: Path, model: str, device: str, precision: str, as_json: bool, dry_run: bool, **given: Any
+) -> None:
+    """Take the clouds out of INPUT and write the clear scene to OUTPUT.
+
+    GeoTIFF (and what GDAL reads), PNG, JPEG and WebP; OUTPUT has the same grid, bands and numbers. OUTPUT appears when
+    it is whole. After Ctrl-C or a full disk, --resume goes on.
+    """
+    changed = {name: given.pop(name) for name in ("steps", "sampler", "weight_floor", "samples", "seed")}
+    options = {
+        **given,
+        "sampling": {name: value for name, value in changed.items() if value is not None},
+        "bands": _numbers(given["bands"], "--bands", int, "3,2,1"),
+        "value_range": _pair(given["value_range"], "--range", "0,10000"),
+        "reflectance": _pair(given["reflectance"], "--reflectance", "0.0001,-0.1"),
+    }
+    from unclouded.many_scenes import find_scenes
+
+    settings = {"model": model, "device": device, "precision": precision}
+    scenes = find_scenes(input)
+    if scenes is not None:
+        _many(scenes, output, settings, options, dry_run, as_json)
+    elif dry_run:
+        from unclouded.restore_scene import plan_scene
+
+        plan = plan_scene(input, output, **settings, **options)
+        click.echo(plan.model_dump_json(indent=2) if as_json else _listed(plan.model_dump(mode="json")))
+    else:
+        _one(input, output, settings, options, as_json)
+
+
+def _one(input: str, output: Path, settings: dict[str, Any], options: dict[str, Any], as_json: bool) -> None:
+    from unclouded.restore_scene import restore_scene
+    from unclouded.scenes.partial import partial_folder
+
+    try:
+        with _progress(as_json) as progress:
+            report = restore_scene(input, output, progress=progress, **settings, **options)
+    except KeyboardInterrupt:
+        if partial_folder(output).is_dir():
+            click.echo("What is finished is kept; the same command with --resume goes on.", err=True)
+        raise
+    if as_json:
+        click.echo(report.model_dump_json(indent=2))
+        return
+    click.echo(f"{report.output}: {_summary(report.pixels)} in {report.seconds:.1f} s", err=True)
+    for note in report.notes:
+        click.echo(f"Note: {note}", err=True)
+
+
+ONE_SCENE_ONLY = ("mask_out", "weights_out", "uncertainty_out", "preview", "report")
+
+
+def _many(
+    scenes: list[Path],
+    folder: Path,
+    settings: dict[str, Any],
+    options: dict[str, Any],
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    """A folder of scenes; the model is loaded once. Exit code 1 if a scene failed."""
+    asked = [f"--{name.replace('_', '-')}" for name in ONE_SCENE_ONLY if options[name] is not None]
+    asked += ["--dry-run"] if dry_run else []
+    if asked:
+        raise UsageError(f"{asked[0]} is for one scene, and {len(scenes)} are given. Leave it out, or give one scene.")
+    from unclouded.many_scenes import restore_many
+    from unclouded.restore import load
+    from unclouded.restore_scene import restore_scene
+
+    name = settings.pop("model")
+    settings["model"] = load(name, **settings)
+    resume = options.pop("resume")
+    outcomes = []
+
+    def restore(scene: Path, output: Path, go_on: bool) -> None:
+        with _progress(as_json) as progress:
+            restore_scene(scene, output, progress=progress, resume=go_on, **settings, **options)
+
+    for outcome in restore_many(scenes, folder, restore, resume):
+        outcomes.append(outcome)
+        click.echo(f"{outcome.input}: {outcome.message or outcome.status}", err=True)
+    if as_json:
+        click.echo(json.dumps([outcome.model_dump() for outcome in outcomes], indent=2))
+    failed = sum(outcome.status == "failed" for outcome in outcomes)
+    if failed:
+        raise UncloudedError(f"{failed} of {len(scenes)} scenes failed. Mend them, and run again with --resume.")
+
+
+def _listed(facts: dict[str, Any]) -> str:
+    return "\n".join(f"{name.replace('_', ' '):15} {value}" for name, value in facts.items())
+
+
+def _summary(pixels: dict[str, int]) -> str:
+    total = max(1, sum(pixels.values()))
+    made = pixels["synthesised"] + pixels["blended"]
+    return f"{100 * made / total:.1f} % of {total} pixels synthesised"

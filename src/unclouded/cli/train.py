@@ -1,0 +1,104 @@
+"""`unclouded train`: one recipe, one folder; the same command again resumes."""
+
+import json
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unclouded.training.loop import Progress
+
+
+@click.command()
+@click.argument("recipe")
+@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder of the recipe's data.")
+@click.option(
+    "--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints, log, samples and model."
+)
+@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value, as stages.joint.lr=1e-4.")
+@click.option("--bands", metavar="NAMES", help="Names of the files' bands, in order: B2,B3,B4,B8. Sets the model's.")
+@click.option("--units", type=click.Choice(["display", "reflectance"]), help="What their numbers are.")
+@click.option("--simulate", is_flag=True, help="--data holds clear images; train on them under simulated clouds.")
+@click.option(
+    "--stage", "stages", multiple=True, help="Train only this stage (repeatable); default: all that are not done."
+)
+@click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), default=float("inf"), help="Stop in time.")
+@click.option(
+    "--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Processes that prepare data."
+)
+@click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
+@click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them (DDP).")
+@click.option("--precision", type=click.Choice(["auto", "fp32", "bf16"]), default="auto", show_default=True)
+@click.option("--show", is_flag=True, help="Print the recipe as JSON and stop.")
+@click.option("--json", "as_json", is_flag=True, help="Print what was reached as JSON.")
+def train(
+    recipe: str,
+    data: Path,
+    out: Path,
+    settings: tuple[str, ...],
+    bands: str | None,
+    units: str | None,
+    simulate: bool,
+    stages: tuple[str, ...],
+    max_minutes: float,
+    workers: int,
+    device: str,
+    devices: int,
+    precision: str,
+    show: bool,
+    as_json: bool,
+) -> None:
+    """Train RECIPE on --data into --out. Stops cleanly after --max-minutes or Ctrl-C; the same command goes on from
+    there.
+
+    RECIPE is base or rgbn (what ships), own (your pairs or clear images, any bands), or a method of the papers on a
+    data set, such as msda-rice2, de-msda-rice2, diffusion-cuhk-cr1, diffcr-sen2-mtc-new. OUT gets a checkpoint per
+    stage, log.jsonl, sample pictures and, after each finished stage, RECIPE.safetensors.
+    """
+    from unclouded.training.export import notes
+    from unclouded.training.loop import train as run_training
+    from unclouded.training.own import fit
+    from unclouded.training.recipes import recipe as find
+    from unclouded.training.values import Run
+
+    names = [name.strip() for name in bands.split(",")] if bands else None
+    chosen = fit(find(recipe, settings), data, bands=names, units=units, simulate=simulate)  # type: ignore[arg-type]
+    if show:
+        click.echo(chosen.model_dump_json(indent=2))
+        return
+    for note in notes(chosen):
+        click.echo(f"Note: {note}.", err=True)
+    run = Run(data, out, stages or None, max_minutes, workers, device, devices, precision)  # type: ignore[arg-type]
+    last = _follow(run_training(chosen, run))
+    if as_json:
+        click.echo(json.dumps(None if last is None else asdict(last)))
+
+
+def _follow(steps: "Iterator[Progress]") -> "Progress | None":
+    """Show the steps as they come: a bar on a terminal, a line at every validation elsewhere."""
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    console = Console(file=sys.stderr)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    last = None
+    with Bar(*columns, console=console, disable=not console.is_terminal) as bar:
+        tasks: dict[str, int] = {}
+        for last in steps:
+            if last.stage not in tasks:
+                tasks[last.stage] = bar.add_task(last.stage, total=last.steps)
+            losses = " ".join(f"{term} {loss:.4f}" for term, loss in last.losses.items())
+            bar.update(tasks[last.stage], completed=last.step, description=f"{last.stage} {losses}")  # type: ignore[arg-type]
+            if last.validation:
+                scores = ", ".join(f"{name} {value:.4g}" for name, value in last.validation.items())
+                console.print(
+                    f"{last.stage} {last.step}/{last.steps} ({last.minutes:.1f} min): {losses}; {scores}",
+                    soft_wrap=True,
+                )
+    return last

@@ -1,0 +1,133 @@
+"""Table X: what each method of the papers costs, measured on one image of noise (neither weights nor content
+matter)."""
+
+import csv
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from unclouded.errors import UncloudedError, UsageError
+
+if TYPE_CHECKING:
+    from unclouded.models.base import RestorationModel
+
+# the paper's name -> our prior, or "de:" and the prior below the paper's DE
+METHODS = {
+    "SpA-GAN": "spagan",
+    "AMGAN-CR": "amgan",
+    "CVAE": "cvae",
+    "pix2pix": "pix2pix",
+    "MemoryNet": "memorynet",
+    "MSDA-CR": "msda",
+    "light (ours)": "light",
+    "DE-MemoryNet": "de:memorynet",
+    "DE-MSDA": "de:msda",
+}
+
+
+class Cost(NamedTuple):
+    """One row. `parameters` of DE are those of CNP and WA together, as the paper counts; `note` says what differs."""
+
+    method: str
+    parameters: int
+    published_parameters: float | None  # millions
+    gmac: float
+    gflop: float
+    memory_mb: float | None
+    images_per_second: float
+    steps: int | None
+    size: int
+    device: str
+    note: str
+
+
+def measure_all(size: int, steps: int, repeats: int, only: Sequence[str], device: str) -> Iterator[Cost]:
+    """Measure the methods one after the other (all, or those named), each in a process of its own: an allocator keeps
+    what it once had, so the peak of a second method would be hidden below that of the first.
+
+    Raises UsageError for an unknown name.
+    """
+    from concurrent.futures import ProcessPoolExecutor
+    from multiprocessing import get_context
+
+    from unclouded.restore import choose_device
+
+    unknown = [name for name in only if name not in METHODS]
+    if unknown:
+        raise UsageError(f"There is no method {unknown[0]!r} in Table X. Choose among: {', '.join(METHODS)}.")
+    place = str(choose_device(device))
+    with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+        for name in only or METHODS:
+            yield pool.submit(_measure, name, METHODS[name], size, steps, repeats, place).result()
+
+
+def _measure(name: str, kind: str, size: int, steps: int, repeats: int, device: str) -> Cost:
+    from unclouded.evaluation.complexity import measure
+    from unclouded.evaluation.paper import published
+    from unclouded.sampling import Sampling
+
+    model: RestorationModel = _build(kind).to(device)
+    found = measure(model, Sampling(steps=steps), (size, size), device, repeats)
+    is_de = kind.startswith("de:")
+    own = found.parameters["cnp"] + found.parameters["wa"] if is_de else found.parameters["total"]
+    printed = published()["table10"].get("DE" if is_de else name, {}).get("parameters")
+    return Cost(
+        name, own, printed, found.gmac_image, found.gflop_image, found.peak_memory_mb, found.images_per_second,
+        found.steps, size, device, _note(own, printed, is_de),
+    )  # fmt: skip
+
+
+def _build(kind: str) -> Any:
+    from unclouded.models.de import DE, paper_config
+    from unclouded.models.registry import build_model
+
+    if kind.startswith("de:"):
+        return DE(paper_config(prior=kind.removeprefix("de:")))
+    return build_model("prior", {"bands": 3, "prior": kind})
+
+
+def _note(own: int, printed: float | None, is_de: bool) -> str:
+    what = "CNP and WA; GMAC and speed with the prior" if is_de else ""
+    if printed is None or abs(own / 1e6 - printed) < 0.006:
+        return what
+    fewer = own / 1e6 < printed
+    why = "the published files hold tensors without effect" if fewer else "our build is larger than the paper's"
+    return "; ".join(filter(None, (what, f"{abs(own / 1e6 - printed):.2f} M {'fewer' if fewer else 'more'}: {why}")))
+
+
+def write(rows: Sequence[Cost], out: Path) -> list[Path]:
+    """OUT/table10.csv and table10.md."""
+    header = ["method", "parameters / M", "paper / M", "GMAC", "GFLOP", "memory / MB", "images / s", "steps", "note"]
+    texts = [_texts(row) for row in rows]
+    first = rows[0]
+    lines = ["**Table X: cost of each method**", ""]
+    lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *texts)]
+    lines += [
+        "",
+        f"One image of {first.size}x{first.size} on {first.device}. 1 MAC = 2 FLOP, by torch's FlopCounterMode.",
+        "",
+    ]
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        (out / "table10.md").write_text("\n".join(lines), encoding="utf-8")
+        with (out / "table10.csv").open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows([header, *texts])
+    except OSError as error:
+        raise UncloudedError(
+            f"{out} cannot be written: {error.strerror}. Choose a folder that you may write."
+        ) from error
+    return [out / "table10.md", out / "table10.csv"]
+
+
+def _texts(row: Cost) -> list[str]:
+    return [
+        row.method,
+        f"{row.parameters / 1e6:.2f}",
+        "–" if row.published_parameters is None else f"{row.published_parameters:.2f}",
+        f"{row.gmac:.2f}",
+        f"{row.gflop:.2f}",
+        "not measured" if row.memory_mb is None else f"{row.memory_mb:.0f}",
+        f"{row.images_per_second:.3g}",
+        "–" if row.steps is None else str(row.steps),
+        row.note,
+    ]

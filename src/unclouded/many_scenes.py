@@ -1,0 +1,106 @@
+"""Several scenes with one model: a folder, a glob pattern or a list file in, a folder out.
+
+One bad scene is reported and does not stop the rest. `unclouded-manifest.json` in the output folder says what became of
+each, so that the same command with --resume does only what is missing.
+"""
+
+import glob
+import json
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.scenes.partial import partial_folder
+from unclouded.scenes.provenance import file_facts
+
+MANIFEST = "unclouded-manifest.json"
+SCENE_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".jp2", ".vrt", ".img"}
+WRITTEN_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
+
+Restore = Callable[[Path, Path, bool], None]  # (scene, output, resume) -> raises UncloudedError
+
+
+class Outcome(BaseModel):
+    """What became of one scene."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: str
+    output: str
+    status: Literal["done", "failed"]
+    message: str = ""
+    source: tuple[str | int, ...] = ()  # name, size and time of change of the input
+
+
+def find_scenes(text: str) -> list[Path] | None:
+    """The scenes that INPUT stands for: of a folder, a pattern, or a list file (.txt, one path a line).
+
+    None if INPUT names one scene. Raises UsageError if there is nothing in it.
+    """
+    path = Path(text)
+    if path.is_dir():
+        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SCENE_SUFFIXES and not p.name.startswith("."))
+    elif path.suffix.lower() == ".txt" and path.is_file():
+        lines = [line.strip() for line in path.read_text().splitlines()]
+        found = [path.parent / line for line in lines if line and not line.startswith("#")]
+    elif not path.exists() and glob.has_magic(text):
+        found = sorted(Path(p) for p in glob.glob(text, recursive=True))
+    else:
+        return None
+    if not found:
+        raise UsageError(f"There are no scenes in {text}. Give a folder, pattern or list that names some.")
+    return found
+
+
+def output_names(scenes: Sequence[Path], folder: Path) -> list[Path]:
+    """Where each scene is written: its own name, with .tif for what is not written as itself. Raises UsageError."""
+    names = [s.name if s.suffix.lower() in WRITTEN_SUFFIXES else f"{s.stem}.tif" for s in scenes]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UsageError(f"Several scenes would be written as {twice[0]}. Rename them, or run them one by one.")
+    return [folder / name for name in names]
+
+
+def restore_many(scenes: Sequence[Path], folder: Path, restore: Restore, resume: bool = False) -> Iterator[Outcome]:
+    """Restore every scene into `folder`, yielding what became of each; with `resume`, those that are done are kept."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, and several scenes need a folder. Give OUTPUT the name of a folder.")
+    outputs = output_names(scenes, folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    known = _read_manifest(folder) if resume else {}
+    for scene, output in zip(scenes, outputs, strict=True):
+        earlier = known.get(str(output))
+        facts = tuple(file_facts(str(scene)))
+        if earlier is None or earlier.status != "done" or earlier.source != facts or not output.exists():
+            earlier = _restore(scene, output, restore, resume and partial_folder(output).is_dir(), facts)
+        known[str(output)] = earlier
+        _write_manifest(folder, known)
+        yield earlier
+
+
+def _restore(scene: Path, output: Path, restore: Restore, resume: bool, facts: tuple[Any, ...]) -> Outcome:
+    try:
+        restore(scene, output, resume)
+    except UncloudedError as error:
+        return Outcome(input=str(scene), output=str(output), status="failed", message=str(error), source=facts)
+    return Outcome(input=str(scene), output=str(output), status="done", source=facts)
+
+
+def _read_manifest(folder: Path) -> dict[str, Outcome]:
+    path = folder / MANIFEST
+    if not path.is_file():
+        return {}
+    try:
+        outcomes = [Outcome.model_validate(entry) for entry in json.loads(path.read_text())]
+    except ValueError as error:
+        raise UncloudedError(f"The manifest {path} cannot be read. Remove it, or run without --resume.") from error
+    return {outcome.output: outcome for outcome in outcomes}
+
+
+def _write_manifest(folder: Path, known: dict[str, Outcome]) -> None:
+    fresh = folder / f".{MANIFEST}.new"
+    fresh.write_text(json.dumps([outcome.model_dump() for outcome in known.values()], indent=1))
+    fresh.replace(folder / MANIFEST)

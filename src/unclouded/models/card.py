@@ -1,0 +1,106 @@
+"""A model's card: all that is needed to build, use, judge and cite it. It travels in the header of the model file."""
+
+import math
+from typing import Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from unclouded.sampling import PAPER, Sampling
+from unclouded.scenes.bands import BandSet
+
+
+class Measurement(BaseModel):
+    """Metrics of the model on one list of pairs, and the command that prints them."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    data: str
+    split: str
+    split_hash: str
+    n: int
+    protocol: str
+    what: str = "model"  # or "prior alone", "cloudy input"
+    values: dict[str, float]
+    command: str = ""
+
+
+class TrainingRecord(BaseModel):
+    """What the weights were made from."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    recipe: str
+    settings: dict[str, Any] = {}
+    data: tuple[str, ...] = ()
+    commit: str = ""
+    minutes: dict[str, float] = {}  # per stage, as run
+    steps: dict[str, int] = {}
+
+
+class SpreadCalibration(BaseModel):
+    """What the factors of `ModelCard.spread_scale` were fitted on, and what ± 1 spread was found to cover.
+
+    `coverage_held_out` is measured on each half of the images with factors fitted on the other half, so it is what
+    unseen images of that kind get; `level` is what it should be.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    data: str
+    split: str
+    split_hash: str
+    images: int
+    samples: int  # draws per image
+    level: float
+    coverage_raw: tuple[float, ...]  # per band, before scaling
+    coverage_held_out: tuple[float, ...]
+    rank_correlation: float | None  # Spearman's, between spread and |error|
+    command: str = ""
+
+
+class ModelCard(BaseModel):
+    """`architecture` is validated by the method's own Config when the model is built (models/registry.py)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    format_version: Literal[1] = 1
+    name: str
+    summary: str = ""
+    method: str
+    architecture: dict[str, Any]
+    bands: BandSet
+    sampling: Sampling = PAPER
+    training: TrainingRecord | None = None
+    metrics: tuple[Measurement, ...] = ()
+    limits: tuple[str, ...] = ()  # where it is known to fail
+    licence: str = "not stated"
+    citation: tuple[str, ...] = ()
+    spread_scale: tuple[float, ...] = ()  # factor per band that makes the samples' spread a standard deviation
+    calibration: SpreadCalibration | None = None  # how it was found
+
+    @model_validator(mode="after")
+    def _one_factor_a_band(self) -> Self:
+        if self.spread_scale and len(self.spread_scale) != len(self.bands):
+            raise ValueError(f"{len(self.spread_scale)} factors of the spread for {len(self.bands)} bands")
+        if not all(math.isfinite(factor) and factor > 0 for factor in self.spread_scale):
+            raise ValueError(f"factors of the spread must be positive numbers, not {self.spread_scale}")
+        return self
+
+
+def spread_meaning(card: ModelCard | None, samples: int) -> str:
+    """What "±" means for `samples` draws of a model, in a sentence for reports."""
+    plain = f"± is the standard deviation over {samples} samples"
+    if card is None or not card.spread_scale:
+        return f"{plain}, which was not compared with true errors for this model."
+    factors = ", ".join(f"{n} {f:.3g}" for n, f in zip(card.bands.names, card.spread_scale, strict=True))
+    text = f"{plain} times a factor per band ({factors})"
+    made = card.calibration
+    if made is None:
+        return f"{text}."
+    before, after = (_percent(values) for values in (made.coverage_raw, made.coverage_held_out))
+    text += (
+        f", fitted with {made.samples} samples on {made.images} images of {made.split}: on images held out of the fit "
+        f"it covers {after} of the pixels (nominally {100 * made.level:.0f} %), without the factor {before}."
+    )
+    return text if samples == made.samples else f"{text} For {samples} samples that was not measured."
+
+
+def _percent(shares: tuple[float, ...]) -> str:
+    low, high = (f"{100 * share:.0f}" for share in (min(shares), max(shares)))
+    return f"{low} %" if low == high else f"{low} to {high} %"

@@ -1,0 +1,68 @@
+"""Name -> constructor. A model card names its parts; this is where the names get their meaning.
+
+Modules are imported when a name is used, so that listing names costs nothing.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from unclouded.errors import UncloudedError, UsageError
+
+if TYPE_CHECKING:
+    from unclouded.models.base import RestorationModel
+    from unclouded.models.priors.base import Prior
+
+# name -> module:class; every class takes `bands` and its own options
+PRIORS = {
+    "light": "unclouded.models.priors.light:Light",
+    "memorynet": "unclouded.models.priors.memorynet:MemoryNet",
+    "msda": "unclouded.models.priors.msda:MSDA",
+    "spagan": "unclouded.models.priors.spagan:SPAGAN",
+    "amgan": "unclouded.models.priors.amgan:AMGAN",
+    "cvae": "unclouded.models.priors.cvae:CVAE",
+    "pix2pix": "unclouded.models.priors.pix2pix:Pix2Pix",
+}
+
+# method of a model card -> module:class; every class is built from its `Config` (pydantic)
+METHODS = {
+    "de": "unclouded.models.de:DE",
+    "prior": "unclouded.models.end_to_end:EndToEnd",
+    "diffcr": "unclouded.models.diffcr:DiffCR",
+}
+
+
+def _look_up(table: dict[str, str], what: str, name: str) -> Any:
+    if name not in table:
+        raise UsageError(f"There is no {what} named {name!r}. Choose one of: {', '.join(table)}.")
+    module, _, attribute = table[name].partition(":")
+    return getattr(import_module(module), attribute)
+
+
+def build_prior(name: str, **options: Any) -> "Prior":
+    """The reference prior `name` with fresh weights; `options` are its constructor's (`bands` and its own).
+
+    Raises UsageError for an unknown name or an option that the prior does not have.
+    """
+    constructor = _look_up(PRIORS, "prior", name)
+    try:
+        prior: Prior = constructor(**options)
+    except TypeError as error:
+        raise UsageError(f"The prior {name!r} cannot be built: {error}. Mend its options.") from error
+    return prior
+
+
+def build_model(method: str, architecture: dict[str, Any]) -> "RestorationModel":
+    """The model that a card describes, with fresh weights; raises UncloudedError if the description does not hold."""
+    from pydantic import ValidationError
+
+    constructor = _look_up(METHODS, "method", method)
+    try:
+        model: RestorationModel = constructor(constructor.Config.model_validate(architecture))
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"]))
+        raise UncloudedError(
+            f"The architecture of this {method!r} model is not valid: {where}: {first['msg']}. "
+            "Use a model file that this version of unclouded can read."
+        ) from error
+    return model

@@ -1,0 +1,225 @@
+"""Restorer: a cloudy batch goes in, the clear batch comes out, with W and the spread of several samples."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from unclouded.diffusion.noise import noise_field
+from unclouded.diffusion.samplers import SAMPLERS, Step
+from unclouded.diffusion.schedule import timesteps
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.models import store
+from unclouded.models.card import ModelCard
+from unclouded.models.padding import crop, pad_to_multiple
+from unclouded.sampling import Sampling
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from unclouded.models.base import RestorationModel
+    from unclouded.scenes.bands import BandSet
+
+Origin = tuple[int, int]
+OnStep = Callable[[Step], None]
+
+
+class Restored(NamedTuple):
+    """What a model made of y; all [B, C, H, W], float32."""
+
+    clear: Tensor  # in [0, 1]; the mean over the samples
+    w: Tensor | None = None  # mean over steps (or of one chosen step) and samples
+    spread: Tensor | None = None  # standard deviation over the samples (a Restorer's: calibrated), of [0, 1]
+    prior: Tensor | None = None  # the reference prior's own answer, in [0, 1]
+
+
+def restore(
+    model: "RestorationModel",
+    y: Tensor,
+    sampling: Sampling,
+    origins: Sequence[Origin] | None = None,
+    on_step: OnStep | None = None,
+    weights_step: int | None = None,
+) -> Restored:
+    """Restore y [B, C, H, W] in [0, 1]. `origins` are each item's (row, col) in its scene (default 0, 0): noise is a
+    function of scene position, so that overlapping tiles start alike. `on_step` sees every sampler step, of every
+    sample. W is that of step `weights_step` (counted from 1), or the mean over the steps."""
+    reference = model.reference(y)
+    if model.schedule is None:
+        assert reference is not None, "an end-to-end model is its reference"
+        return Restored(reference.float().clamp(0, 1), prior=reference)
+    height, width = y.shape[-2:]
+    y_pad = pad_to_multiple(2 * y - 1, model.multiple)
+    x_E = None if reference is None else pad_to_multiple(2 * reference - 1, model.multiple)
+    denoiser = model.denoiser(y_pad, x_E, sampling.weight_floor)
+    first = y[:, : model.bands]  # one frame: what comes out is shaped like it
+    clear, squares, weights = torch.zeros_like(first), torch.zeros_like(first), _Mean()
+    for sample in range(sampling.samples):
+        noise = _noise(
+            y_pad[:, : model.bands], origins or [(0, 0)] * len(y), sampling.seed, sample * (model.schedule.T + 1)
+        )
+        for step in _steps(model, denoiser, x_E, sampling, noise):
+            if step.w is not None and weights_step in (None, step.index + 1):
+                weights.add(step.w)
+            if on_step is not None:
+                on_step(step)
+        x0 = crop(step.x0.float() / 2 + 0.5, height, width).clamp(0, 1)
+        delta = x0 - clear  # Welford's running mean and sum of squares
+        clear = clear + delta / (sample + 1)
+        squares = squares + delta * (x0 - clear)
+    spread = (squares / (sampling.samples - 1)).sqrt() if sampling.samples > 1 else None
+    w = None if weights.value is None else crop(weights.value, height, width)
+    return Restored(clear, w, spread, reference)
+
+
+def _steps(
+    model: "RestorationModel",
+    denoiser: Any,
+    x_E: Tensor | None,
+    sampling: Sampling,
+    noise: Callable[[int], Tensor],
+) -> "Iterator[Step]":
+    assert model.schedule is not None
+    steps = timesteps(model.schedule.T, sampling.steps, sampling.spacing, start=sampling.start)
+    x_T = noise(0)
+    if sampling.start is not None:  # warm start: q(x_t0 | x_E) instead of pure noise
+        if x_E is None:
+            raise UsageError("A warm start needs a reference prior, which this model lacks. Leave `start` out.")
+        x_T = model.schedule.add_noise(x_E, x_T, steps[0])
+    options: dict[str, Any] = {}
+    if sampling.sampler == "ddpm" or sampling.eta > 0:
+        options["noise"] = lambda index: noise(index + 1)
+    if sampling.eta > 0:
+        options["eta"] = sampling.eta
+    iterator: Iterator[Step] = SAMPLERS[sampling.sampler](denoiser, model.schedule, x_T, steps, **options)
+    return iterator
+
+
+def _noise(y: Tensor, origins: Sequence[Origin], seed: int, first_stream: int) -> Callable[[int], Tensor]:
+    """Stream k of the scene's noise, for every item of the batch at its place."""
+    bands, height, width = y.shape[1:]
+
+    def draw(stream: int) -> Tensor:
+        fields = [
+            noise_field(seed, height, width, bands, row=row, col=col, stream=first_stream + stream)
+            for row, col in origins
+        ]
+        return torch.stack(fields).to(y)
+
+    return draw
+
+
+class _Mean:
+    """A running mean of tensors."""
+
+    def __init__(self) -> None:
+        self.value: Tensor | None = None
+        self.count = 0
+
+    def add(self, x: Tensor) -> None:
+        self.count += 1
+        self.value = x.float() if self.value is None else self.value + (x.float() - self.value) / self.count
+
+
+class Restorer:
+    """A model with its card on a device: restores batches (`restore`) and single images (call it)."""
+
+    def __init__(
+        self, model: "RestorationModel", card: ModelCard, device: str = "auto", precision: str = "auto"
+    ) -> None:
+        self.device = choose_device(device)
+        self.precision = choose_precision(precision, self.device)
+        self.model = model.to(self.device, memory_format=torch.channels_last)
+        self.model.eval()
+        self.card = card
+
+    @property
+    def bands(self) -> "BandSet":
+        return self.card.bands
+
+    def restore(
+        self,
+        y: Tensor,
+        origins: Sequence[Origin] | None = None,
+        sampling: Sampling | None = None,
+        on_step: OnStep | None = None,
+        weights_step: int | None = None,
+    ) -> Restored:
+        """y [B, C, H, W] in [0, 1] -> Restored, on the CPU. `sampling` defaults to the card's; `weights_step` chooses
+        the step (counted from 1) whose W is given, instead of their mean.
+
+        A model of several frames takes any number of them, one after another: [B, N·C, H, W].
+        """
+        bands, several = self.model.bands, self.model.frames > 1
+        if y.ndim != 4 or (y.shape[1] % bands if several else y.shape[1] != bands):
+            raise UncloudedError(
+                f"The model takes batches of {bands} bands ({', '.join(self.bands.names)}), not of shape "
+                f"{tuple(y.shape)}. Choose the bands that it knows."
+            )
+        y = y.to(self.device, torch.float32, memory_format=torch.channels_last)
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
+            restored = restore(self.model, y, sampling or self.card.sampling, origins, on_step, weights_step)
+        clear, *others = self._calibrated(restored)
+        return Restored(clear.float().cpu(), *(None if x is None else x.float().cpu() for x in others))
+
+    def _calibrated(self, restored: Restored) -> Restored:
+        """The spread times the card's factor of each band, so that it is the standard deviation of the error."""
+        if restored.spread is None or not self.card.spread_scale:
+            return restored
+        factors = restored.spread.new_tensor(self.card.spread_scale)[:, None, None]
+        return restored._replace(spread=restored.spread * factors)
+
+    def __call__(self, cloudy: Any, sampling: Sampling | None = None) -> Any:
+        """Restore one image of any size: array or tensor, [H, W, C] or [C, H, W] (the axis with as many entries as the
+        model has bands; the last for arrays, the first for tensors, if both do). Integers are sensor units (the card's
+        BandSet), floats are in [0, 1]. The answer is of the same kind, layout and dtype."""
+        from unclouded.restore_scene import restore_array
+
+        is_tensor = isinstance(cloudy, Tensor)
+        image = cloudy.detach().cpu().numpy() if is_tensor else np.asarray(cloudy)
+        axis = self._band_axis(image.shape, prefer=0 if is_tensor else -1)
+        clear = np.moveaxis(restore_array(np.moveaxis(image, axis, 0), self, sampling=sampling), 0, axis)
+        return torch.from_numpy(np.ascontiguousarray(clear)).to(cloudy) if is_tensor else np.ascontiguousarray(clear)
+
+    def _band_axis(self, shape: tuple[int, ...], prefer: int) -> int:
+        order = (prefer, -1 - prefer)  # 0 and -1, the preferred one first
+        if len(shape) == 3:
+            for axis in order:
+                if shape[axis] == self.model.bands:
+                    return axis
+        raise UncloudedError(
+            f"An image of shape {shape} has no axis of {self.model.bands} bands ({', '.join(self.bands.names)}). "
+            "Give [H, W, C] or [C, H, W]."
+        )
+
+
+def choose_device(device: str) -> torch.device:
+    """ "auto" takes CUDA, then Apple's MPS, then the CPU; UsageError for a device that is not here."""
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+    try:
+        chosen = torch.device(device)
+        torch.empty(1, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"There is no device {device!r} on this machine. Use --device cpu or auto.") from error
+    return chosen
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """ "auto" is bf16 on CUDA devices that have it, else fp32; UsageError for an unknown name."""
+    if precision == "auto":
+        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+    if precision not in ("fp32", "bf16"):
+        raise UsageError(f"There is no precision {precision!r}. Choose one of: auto, fp32, bf16.")
+    return precision
+
+
+def load(name_or_path: str = "base", *, device: str = "auto", precision: str = "auto") -> Restorer:
+    """The shipped model of that name, or the model file at that path, ready to use.
+
+    Raises UsageError for an unknown name (the known ones are named) and UncloudedError for a file that is not whole.
+    """
+    model, card = store.load(store.resolve(name_or_path))
+    return Restorer(model, card, device, precision)

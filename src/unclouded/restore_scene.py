@@ -1,0 +1,335 @@
+"""A whole scene: read, restore, blend, write. The only place where scenes/ meets models."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+from numpy.typing import NDArray
+from rasterio.enums import ColorInterp
+
+from unclouded.errors import UsageError
+from unclouded.sampling import Sampling
+from unclouded.scene_budget import ScenePlan, fit, memory, parse_size, total_tiles, warm_up
+from unclouded.scene_options import BATCH_SIZE, SceneOptions, SceneReport
+from unclouded.scene_plan import (
+    chosen_sampling,
+    has_mask_file,
+    mask_said,
+    meaning_of_spread,
+    model_name,
+    open_mask,
+    plan,
+    products_of,
+    run_identity,
+)
+from unclouded.scene_report import write_scene_report
+from unclouded.scenes import compose as made
+from unclouded.scenes.auto_mask import HALO, auto_masked
+from unclouded.scenes.bands import DnRange
+from unclouded.scenes.compose import Rows, classes, compose, in_scene_units, only_where_made
+from unclouded.scenes.failures import NoRoomError
+from unclouded.scenes.masks import FileMask
+from unclouded.scenes.partial import Layer, Partial, earlier_plan, partial_folder
+from unclouded.scenes.pictures import ArrayScene, array_info
+from unclouded.scenes.preview import check_preview, shown_bands
+from unclouded.scenes.probe import facts, passed_through
+from unclouded.scenes.products import (
+    MASK,
+    SCENE,
+    UNCERTAINTY,
+    WEIGHTS,
+    write_products,
+)
+from unclouded.scenes.provenance import provenance_tags
+from unclouded.scenes.raster import CACHE_BYTES, Array, Scene, cache_bytes, open_scene
+from unclouded.scenes.stac import acquired, check_pystac, write_stac
+from unclouded.scenes.targets import check_targets
+from unclouded.scenes.tiles import TileGrid
+from unclouded.strips import Job, RestorerLike, restored_rows
+
+CLASS_NAMES = {made.INPUT: "input", made.BLENDED: "blended", made.SYNTHESISED: "synthesised", made.NODATA: "nodata"}
+
+Progress = Callable[[int, int], None]
+
+
+def restore_scene(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    model: str | Path | RestorerLike = "base",
+    device: str = "auto",
+    precision: str = "auto",
+    progress: Progress | None = None,
+    **options: Any,
+) -> SceneReport:
+    """Take the clouds out of the scene `src` and write it, on the same grid, to `dst`.
+
+    `model` is a shipped model's name, a model file, or a Restorer. `options` are the fields of SceneOptions:
+    `sampling` (a Sampling, or the settings that differ from the model card's), `bands` (scene band of every model
+    band), `value_range` (DN that are black and white), `reflectance` (scale, offset) or `stretch` ("p2-98"), `mask`
+    ("none", "auto" or a file) with `mask_values`, `mask_dilate`, `mask_feather`, `tile`, `overlap`, `batch_size`, the
+    further outputs `mask_out`, `weights_out` (with `weights_step`), `uncertainty_out`, `preview`, `report` (HTML),
+    `cog`, `stac`, `max_memory` (as in "2GB"), and `overwrite`, `resume`. `progress(done, total)` is called as
+    tiles are finished.
+
+    Raises UsageError and UncloudedError, each with what to do; then nothing is under the final names. After Ctrl-C or a
+    full disk the finished rows are kept beside `dst`, and the same call with `resume=True` goes on to the same result.
+    """
+    return _restore(str(src), Path(dst), model, device, precision, progress, SceneOptions(**options))
+
+
+def _restore(
+    src: str,
+    dst: Path,
+    model: str | Path | RestorerLike,
+    device: str,
+    precision: str,
+    progress: Progress | None,
+    options: SceneOptions,
+) -> SceneReport:
+    started = time.monotonic()
+    with _prepared(src, dst, model, device, precision, options) as job:
+        products = products_of(job, dst, options)
+        name = model_name(job.restorer)
+        identity = run_identity(src, job, name, options)
+        uncertainty = meaning_of_spread(job)
+        layers = {product.layer: product.shape for product in products}
+        if options.report is not None:
+            layers.setdefault(MASK, Layer(1, np.dtype(np.uint8)))
+        with _partial(dst, layers, job.panels, identity, options.resume) as partial:
+            _run(job, partial, options.mask == "auto" and job.mask is None, set(layers), progress)
+            counts = {what: partial.counts[what] for what in CLASS_NAMES.values()}
+            preview = None if options.preview is None else Path(options.preview)
+            tags = provenance_tags(name, identity["model"][1], job.sampling, mask_said(job, options), src, partial.date)
+            shown = shown_bands(job.restorer.bands, job.bands)
+            write_products(products, partial, job.scene, preview, shown, tags, options.cog)
+            if options.report is not None:
+                meaning = {} if uncertainty is None else {"uncertainty": uncertainty}
+                page_facts = {"pixels": counts, **meaning, **tags}
+                write_scene_report(Path(options.report), job, partial, shown, page_facts)
+            if options.stac:
+                beside = {"preview": preview, "report": options.report}
+                given = {name: Path(path) for name, path in beside.items() if path is not None}
+                item = options.outputs(dst)["--stac"]
+                write_stac(item, job.scene.info, products, tags, counts, given, options.cog)
+        return SceneReport(
+            **_common(src, dst, job, options),
+            sampling=job.sampling,
+            tiles=len(job.grid),
+            pixels=counts,
+            uncertainty=uncertainty,
+            notes=_notes(job.scene, counts, options),
+            seconds=round(time.monotonic() - started, 3),
+        )
+
+
+def plan_scene(
+    src: str | Path,
+    dst: str | Path,
+    *,
+    model: str | Path | RestorerLike = "base",
+    device: str = "auto",
+    precision: str = "auto",
+    **options: Any,
+) -> ScenePlan:
+    """What `restore_scene` with the same arguments would do and about what it would cost; writes nothing.
+
+    The cost is measured on one tile. Raises as `restore_scene` does before it begins.
+    """
+    chosen = SceneOptions(**options)
+    with _prepared(str(src), Path(dst), model, device, precision, chosen) as job:
+        products_of(job, Path(dst), chosen)
+        cost, tiles = warm_up(job), total_tiles(job)
+        return ScenePlan(
+            **_common(str(src), Path(dst), job, chosen),
+            batch_size=job.batch_size,
+            tiles=tiles,
+            panels=len(job.panels),
+            memory_mb=round(memory(job, cost) / 1e6),
+            seconds=round(tiles * cost.seconds, 1),
+        )
+
+
+@contextmanager
+def _prepared(
+    src: str, dst: Path, model: str | Path | RestorerLike, device: str, precision: str, options: SceneOptions
+) -> Iterator[Job]:
+    """Everything opened, checked and decided, cheap checks first."""
+    _check(src, dst, options)
+    limit = None if options.max_memory is None else parse_size(options.max_memory)
+    with ExitStack() as stack:
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=CACHE_BYTES))
+        scene = stack.enter_context(open_scene(src))
+        stack.enter_context(rasterio.Env(GDAL_CACHEMAX=cache_bytes(scene.info)))
+        mask = open_mask(scene, options)
+        if isinstance(mask, FileMask):
+            stack.enter_context(mask)
+        restorer = _load(model, device, precision)
+        job = plan(scene, restorer, options, chosen_sampling(restorer, options), mask)
+        earlier = earlier_plan(dst) if options.resume and limit is not None else {}
+        if earlier:  # what fitted then, since what is free now would give other panels
+            job = replace(job, batch_size=int(earlier["--batch-size"]), panel_width=int(earlier["panel width"]))
+        elif limit is not None:
+            job = fit(job, warm_up(job), limit)
+        yield job
+
+
+def _common(src: str, dst: Path, job: Job, options: SceneOptions) -> dict[str, Any]:
+    """What plan and report both say."""
+    return {
+        "input": src,
+        "output": str(dst),
+        "model": model_name(job.restorer),
+        "scene": facts(job.scene.info),
+        "bands": dict(zip(job.restorer.bands.names, job.bands, strict=True)),
+        "passed_through": passed_through(job.scene.info, job.bands),
+        "dn_range": job.dn_range,
+        "mask": mask_said(job, options),
+        "tile": options.tile,
+        "overlap": options.overlap,
+        "files": {"output": str(dst), **{o.lstrip("-"): str(p) for o, p in options.outputs(dst).items()}},
+    }
+
+
+def restore_array(image: Array, restorer: RestorerLike, *, sampling: Sampling | None = None, tile: int = 256) -> Array:
+    """Restore an image [C, H, W] in memory, C the model's bands in order; the same dtype comes back.
+
+    Integers are sensor numbers, by the default range of their dtype (see scenes/bands.py); floats are in [0, 1].
+    """
+    if not image.size:
+        raise UsageError(f"An image of shape {image.shape} has no pixels. Give one of at least 1 × 1.")
+    bands = restorer.bands
+    dn_range = DnRange(low=(0.0,) * len(bands), high=(1.0,) * len(bands))
+    if image.dtype.kind in "ui":
+        dn_range = bands.dn_range(image.dtype)
+    info = array_info("the image", "raster", image, (ColorInterp.undefined,) * len(bands))
+    job = Job(
+        scene=ArrayScene(image, info),
+        restorer=restorer,
+        sampling=sampling,
+        bands=tuple(range(1, len(bands) + 1)),
+        dn_range=dn_range,
+        fill=np.full(len(bands), 0.5, np.float32),
+        grid=TileGrid(image.shape[1], image.shape[2], tile, tile // 4),
+        batch_size=BATCH_SIZE,
+    )
+    rows = [compose(r.cloudy, r.layers["clear"], job.bands, dn_range, info.nodata) for r in restored_rows(job)]
+    return np.concatenate(rows, axis=1)
+
+
+def _check(src: str, dst: Path, options: SceneOptions) -> None:
+    inputs: dict[str, str | Path] = {"INPUT": src}
+    if has_mask_file(options):
+        inputs["--mask"] = str(options.mask)
+    # an unfinished run was allowed to write its outputs when it began, and may have moved some of them already
+    resuming = options.resume and partial_folder(dst).is_dir()
+    check_targets(inputs, {"OUTPUT": dst, **options.outputs(dst)}, options.overwrite or resuming)
+    if options.preview is not None:
+        check_preview(Path(options.preview))
+    if options.stac:
+        check_pystac()
+
+
+def _load(model: str | Path | RestorerLike, device: str, precision: str) -> RestorerLike:
+    if not isinstance(model, str | Path):
+        return model
+    from unclouded.restore import load
+
+    restorer: RestorerLike = load(str(model), device=device, precision=precision)
+    return restorer
+
+
+@contextmanager
+def _partial(
+    dst: Path,
+    layers: Mapping[str, Layer],
+    panels: Sequence[tuple[int, int]],
+    identity: Mapping[str, Any],
+    resume: bool,
+) -> Iterator[Partial]:
+    """The folder of unfinished rows: gone after success and after errors, kept after Ctrl-C and a full disk."""
+    partial = (Partial.resume if resume else Partial.create)(dst, layers, panels, identity)
+    keep = False
+    try:
+        yield partial
+    except (KeyboardInterrupt, NoRoomError):
+        keep = partial.begun
+        raise
+    finally:
+        if not keep:
+            partial.remove()
+
+
+def _run(job: Job, partial: Partial, auto_mask: bool, layers: set[str], progress: Progress | None) -> None:
+    """Restore what is missing, panel by panel. A thread stores finished rows while the model works on the next."""
+    halo = HALO if auto_mask else 0
+    bars = _Tiles(job, partial.panel, max(0, partial.rows_done - halo), halo, progress)
+    for left, right in job.panels[partial.panel :]:
+        first, wide = partial.rows_done, (max(0, left - halo), min(job.grid.width, right + halo))
+        finished = restored_rows(job, max(0, first - halo), wide, bars.add)
+        if auto_mask:
+            finished = auto_masked(finished, job.grid.height, first)
+        with ThreadPoolExecutor(1, thread_name_prefix="unclouded-writer") as writer:
+            pending: Future[None] | None = None
+            for rows in finished:
+                if pending is not None:
+                    pending.result()
+                own = rows.crop(rows.top, rows.top + rows.height, slice(left - wide[0], right - wide[0]))
+                pending = writer.submit(_store, own, job, partial, layers)
+            if pending is not None:
+                pending.result()
+        partial.next_panel()
+
+
+class _Tiles:
+    """Counts finished tiles for a progress bar; tiles that two panels need count twice."""
+
+    def __init__(self, job: Job, panel: int, row: int, halo: int, progress: Progress | None) -> None:
+        grid = job.grid
+        wide = [len(grid.touching(left - halo, right + halo)) for left, right in job.panels]
+        self._total = sum(wide) * len(grid.row_starts)
+        self._done = sum(wide[:panel]) * len(grid.row_starts)
+        self._done += grid.resume_at(row) * wide[panel] if panel < len(wide) else 0
+        self._progress = progress
+        self.add(0)
+
+    def add(self, n: int) -> None:
+        self._done += n
+        if self._progress is not None:
+            self._progress(self._done, self._total)
+
+
+def _store(rows: Rows, job: Job, partial: Partial, layers: set[str]) -> None:
+    made_of = classes(rows.cloudy)
+    finished: dict[str, NDArray[Any]] = {
+        SCENE: compose(rows.cloudy, rows.layers["clear"], job.bands, job.dn_range, job.scene.info.nodata)
+    }
+    if UNCERTAINTY in layers:
+        finished[UNCERTAINTY] = in_scene_units(rows.layers["spread"], rows.cloudy, job.dn_range)
+    if WEIGHTS in layers:
+        finished[WEIGHTS] = only_where_made(rows.layers["w"], rows.cloudy)
+    if MASK in layers:
+        finished[MASK] = made_of
+    values, counts = np.unique(made_of, return_counts=True)
+    partial.append(finished, {CLASS_NAMES[int(v)]: int(n) for v, n in zip(values, counts, strict=True)})
+
+
+def _notes(scene: Scene, counts: Mapping[str, int], options: SceneOptions) -> tuple[str, ...]:
+    """What a user should know though nothing went wrong."""
+    info = scene.info
+    notes = []
+    if info.kind == "raster" and info.crs is None and not info.gcps:
+        notes.append("The scene has no coordinate system; the output has none either.")
+    if options.stac and acquired(info) is None:
+        notes.append("The scene does not say when it was taken; the STAC Item has the day of the run.")
+    if not counts["synthesised"] and not counts["blended"]:
+        notes.append("The mask marks no pixel that has data; the output equals the input.")
+    elif not counts["input"] and not counts["blended"]:
+        notes.append("Every pixel that has data was synthesised.")
+    return tuple(notes)

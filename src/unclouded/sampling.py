@@ -1,0 +1,33 @@
+"""How a model is sampled: the options of `remove`, the defaults in a model's card."""
+
+from typing import Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Sampling(BaseModel):
+    """One way to draw a clear image; torch-free, so that the command line can name its choices quickly.
+
+    `steps` evaluations of `sampler`, placed by `spacing` among the schedule's T; `start` < T begins there from the
+    noised reference prior (warm start) instead of from pure noise; `eta` is DDIM's stochasticity; W is clamped to
+    [`weight_floor`, 1] (η in the paper, 0.3); `samples` draws of noise share one evaluation of the prior.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    sampler: Literal["ddim", "ddpm", "dpm", "unipc"] = "ddim"
+    steps: int = Field(50, ge=1)
+    spacing: Literal["leading", "trailing", "linspace"] = "leading"
+    start: int | None = Field(None, ge=1)
+    eta: float = Field(0.0, ge=0)
+    weight_floor: float = Field(0.3, ge=0, le=1)
+    seed: int = Field(0, ge=0)
+    samples: int = Field(1, ge=1)
+
+    @model_validator(mode="after")
+    def _stochastic(self) -> Self:
+        if self.eta and self.sampler != "ddim":
+            raise ValueError("eta is an option of the sampler ddim alone")
+        return self
+
+
+PAPER = Sampling()  # Sui et al., section V: DDIM, 50 steps, η = 0.3

@@ -1,0 +1,142 @@
+"""What a scene will cost, from a short measured warm-up: memory, and time; and how to stay below a limit."""
+
+import re
+import resource
+import sys
+import threading
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.scenes.bands import DnRange
+from unclouded.scenes.raster import cache_bytes
+from unclouded.scenes.tiles import Window
+from unclouded.strips import Job, restore_batch
+
+UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
+STRIPS_ALIVE = 4  # being read, read ahead, being restored, being stored
+WRITE_ROWS = 256
+LEAST_TILES = 3  # side by side in the narrowest panel
+
+
+class ScenePlan(BaseModel):
+    """What `--dry-run` prints: what would be done, and about what it would cost."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: str
+    output: str
+    model: str
+    scene: dict[str, Any]
+    bands: dict[str, int]
+    passed_through: tuple[int, ...]
+    dn_range: DnRange
+    mask: str
+    tile: int
+    overlap: int
+    batch_size: int
+    tiles: int  # with those that two panels share, and those that a mask will let skip
+    panels: int
+    memory_mb: int
+    seconds: float
+    files: dict[str, str]
+
+
+class Cost(NamedTuple):
+    """Of one tile."""
+
+    seconds: float
+    memory: int  # bytes
+
+
+def parse_size(text: str) -> int:
+    """`2GB`, `512MiB` or bytes. Raises UsageError."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([KMGT]?I?B?)\s*", text, re.IGNORECASE)
+    unit = "" if match is None else match[2].upper()
+    unit = unit if unit in UNITS else f"{unit}B"
+    if match is None or unit not in UNITS:
+        raise UsageError(f"The size {text!r} is not understood. Give it as in 2GB or 512MB.")
+    return int(float(match[1]) * UNITS[unit])
+
+
+def resident() -> int:
+    """Resident memory of this process in bytes; its peak where the system does not say the present."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except OSError:
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return pages * resource.getpagesize()
+
+
+def warm_up(job: Job) -> Cost:
+    """Restore one grey tile twice, the second time timed; memory is the peak above what was resident before."""
+    grid = job.grid
+    y = np.full((1, job.channels, grid.tile_height, grid.tile_width), 0.5, np.float32)
+    tile = Window(0, 0, grid.tile_height, grid.tile_width)
+    before, peak, stop = resident(), 0, threading.Event()
+
+    def watch() -> None:
+        nonlocal peak
+        while not stop.wait(0.002):
+            peak = max(peak, resident())
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        restore_batch(job, y, [tile])
+        started = time.perf_counter()
+        restore_batch(job, y, [tile])
+        seconds = time.perf_counter() - started
+    finally:
+        stop.set()
+        watcher.join()
+    return Cost(seconds, max(0, peak - before))
+
+
+def column_bytes(job: Job) -> int:
+    """Memory that one column of a panel takes while a row of tiles is worked on."""
+    info, channels = job.scene.info, job.channels
+    strip = info.count * info.dtype.itemsize + channels * (info.dtype.itemsize + 1 + 4) + 4
+    blend = 2 * 4 * (channels * len(job.layers) + 1)
+    temporary = 3 * 8 * channels
+    return job.grid.tile_height * (STRIPS_ALIVE * strip + blend + temporary)
+
+
+def writing_bytes(job: Job) -> int:
+    """Memory for GDAL's cache and for the rows that are written at a time."""
+    info = job.scene.info
+    return cache_bytes(info) + 4 * WRITE_ROWS * info.width * info.count * info.dtype.itemsize
+
+
+def memory(job: Job, cost: Cost) -> int:
+    """Estimated peak of the whole process in bytes."""
+    widest = max(job.grid.strip(0, job.grid.touching(*panel)).width for panel in job.panels)
+    return resident() + writing_bytes(job) + job.batch_size * cost.memory + widest * column_bytes(job)
+
+
+def fit(job: Job, cost: Cost, limit: int) -> Job:
+    """The job with the largest batch, then the widest panels, that stay below `limit` bytes.
+
+    Raises UncloudedError if one tile at a time in the narrowest panels is still too much.
+    """
+    least = min(job.grid.width, LEAST_TILES * job.grid.tile_width)
+    for batch in range(job.batch_size, 0, -1):
+        left = limit - resident() - writing_bytes(job) - batch * cost.memory
+        if left >= least * column_bytes(job):
+            return replace(job, batch_size=batch, panel_width=min(job.panel_width, left // column_bytes(job)))
+    needed = resident() + writing_bytes(job) + cost.memory + least * column_bytes(job)
+    raise UncloudedError(
+        f"A memory of {limit / 1e6:.0f} MB is too little: this model and scene need about {needed / 1e6:.0f} MB. "
+        f"Give --max-memory more, or use a smaller --tile."
+    )
+
+
+def total_tiles(job: Job) -> int:
+    """Tiles to restore, counting those that two panels share twice."""
+    return len(job.grid.row_starts) * sum(len(job.grid.touching(*panel)) for panel in job.panels)

@@ -1,0 +1,80 @@
+"""The choices of `unclouded remove` and `restore_scene`, and the report that both give."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from unclouded.sampling import Sampling
+from unclouded.scenes.bands import DnRange
+
+BATCH_SIZE = 4
+PANEL_WIDTH = 2048  # columns in memory at a time, unless --max-memory says otherwise
+
+
+@dataclass(frozen=True)
+class SceneOptions:
+    """How a scene is restored; the options of `unclouded remove`, see `restore_scene`."""
+
+    sampling: Sampling | Mapping[str, Any] | None = None
+    bands: Sequence[int] | None = None
+    value_range: tuple[float, float] | None = None
+    reflectance: tuple[float, float] | None = None
+    stretch: str | None = None
+    mask: str | Path | None = None
+    mask_values: str | None = None
+    mask_dilate: str = "0"
+    mask_feather: str = "0"
+    tile: int = 256
+    overlap: int = 64
+    batch_size: int = BATCH_SIZE
+    panel_width: int = PANEL_WIDTH
+    max_memory: str | None = None
+    mask_out: Path | None = None
+    weights_out: Path | None = None
+    weights_step: int | None = None
+    uncertainty_out: Path | None = None
+    preview: Path | None = None
+    report: Path | None = None
+    cog: bool = False
+    stac: bool = False
+    overwrite: bool = False
+    resume: bool = False
+
+    def outputs(self, dst: Path) -> dict[str, Path]:
+        """The files beside `dst` that were asked for, by option."""
+        asked = {
+            "--stac": dst.with_suffix(".json") if self.stac else None,
+            "--mask-out": self.mask_out,
+            "--weights-out": self.weights_out,
+            "--uncertainty-out": self.uncertainty_out,
+            "--preview": self.preview,
+            "--report": self.report,
+        }
+        return {option: Path(path) for option, path in asked.items() if path is not None}
+
+
+class SceneReport(BaseModel):
+    """What was done to a scene; `--json` prints it."""
+
+    model_config = ConfigDict(frozen=True)
+
+    input: str
+    output: str
+    model: str
+    scene: dict[str, Any]
+    bands: dict[str, int]  # model band -> scene band
+    passed_through: tuple[int, ...]  # scene bands that were copied
+    dn_range: DnRange
+    sampling: Sampling | None
+    mask: str
+    tile: int
+    overlap: int
+    tiles: int
+    pixels: dict[str, int]  # input, blended, synthesised, nodata
+    files: dict[str, str]
+    uncertainty: str | None = None  # what ± means, if several samples were drawn for it
+    notes: tuple[str, ...] = ()
+    seconds: float

@@ -1,0 +1,164 @@
+"""What is decided about a scene before its first pixel is restored: bands, range, tiles, mask, sampling, files."""
+
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from unclouded.errors import UsageError
+from unclouded.models.card import spread_meaning
+from unclouded.sampling import Sampling
+from unclouded.scene_options import SceneOptions
+from unclouded.scenes.bands import BandSet, DnRange
+from unclouded.scenes.cloud_detector import CloudMask, l1c_bands, load_detector
+from unclouded.scenes.masks import Distance, FileMask
+from unclouded.scenes.probe import facts, find_range, match_bands, sample
+from unclouded.scenes.products import MASK, UNCERTAINTY, WEIGHTS, Product, layer_product, scene_product
+from unclouded.scenes.provenance import file_facts, weights_digest
+from unclouded.scenes.raster import Array, Scene
+from unclouded.scenes.stretch import parse_stretch, stretched_range
+from unclouded.scenes.tiles import TileGrid
+from unclouded.strips import Job, MaskLike, RestorerLike
+
+
+def plan(
+    scene: Scene, restorer: RestorerLike, options: SceneOptions, sampling: Sampling | None, mask: MaskLike | None
+) -> Job:
+    """Decide everything about the run: which bands, which range, which tiles. Raises UsageError and UncloudedError."""
+    info, model = scene.info, restorer.bands
+    grid = TileGrid(info.height, info.width, options.tile, options.overlap)
+    if options.batch_size < 1:
+        raise UsageError(f"A batch of {options.batch_size} tiles is empty. Give --batch-size 1 or more.")
+    bands = match_bands(info, model, options.bands)
+    quantiles = sample(scene, bands)
+    dn_range = _range(scene, model, bands, quantiles, options)
+    layers = ("clear", *(["spread"] if options.uncertainty_out else []), *(["w"] if options.weights_out else []))
+    if options.uncertainty_out and sampling is not None and sampling.samples < 2:
+        raise UsageError("One sample has no spread. Ask for --samples 2 or more, or leave --uncertainty-out out.")
+    _check_weights_step(options, sampling)
+    return Job(
+        scene=scene,
+        restorer=restorer,
+        sampling=sampling,
+        bands=bands,
+        dn_range=dn_range,
+        fill=dn_range.to_model(quantiles[0][:, None, None])[:, 0, 0],
+        grid=grid,
+        batch_size=options.batch_size,
+        mask=mask,
+        layers=layers,
+        panel_width=options.panel_width,
+        weights_step=options.weights_step,
+    )
+
+
+def _range(scene: Scene, model: BandSet, bands: tuple[int, ...], quantiles: Array, options: SceneOptions) -> DnRange:
+    """Which numbers are black and white to the model, by one of the three options, or by what the scene says."""
+    given = {"--range": options.value_range, "--reflectance": options.reflectance, "--stretch": options.stretch}
+    asked = [name for name, value in given.items() if value is not None]
+    if len(asked) > 1:
+        raise UsageError(f"{asked[0]} and {asked[1]} both say which numbers are black and white. Give one of them.")
+    if options.stretch is not None:
+        return stretched_range(scene, bands, parse_stretch(options.stretch))
+    return find_range(scene.info, model, bands, quantiles, options.value_range, options.reflectance)
+
+
+def _check_weights_step(options: SceneOptions, sampling: Sampling | None) -> None:
+    step, steps = options.weights_step, None if sampling is None else sampling.steps
+    if step is None:
+        return
+    if options.weights_out is None:
+        raise UsageError("--weights-step chooses what --weights-out writes. Give --weights-out too, or leave it out.")
+    if step < 1 or (steps is not None and step > steps):
+        raise UsageError(f"There is no step {step}: sampling has the steps 1 to {steps}. Give --weights-step one.")
+
+
+def open_mask(scene: Scene, options: SceneOptions) -> FileMask | CloudMask | None:
+    """The mask that is known before the restoration: a file's, or s2cloudless' if --mask auto can have it."""
+    if not has_mask_file(options):
+        _refuse_mask_options(options)
+        bands = l1c_bands(scene.info) if options.mask == "auto" else None
+        detector = load_detector() if bands else None
+        return CloudMask(scene, bands, detector, options.reflectance) if bands and detector is not None else None
+    return FileMask(
+        str(options.mask),
+        scene.info,
+        options.mask_values,
+        Distance.parse(options.mask_dilate),
+        Distance.parse(options.mask_feather),
+    )
+
+
+def has_mask_file(options: SceneOptions) -> bool:
+    return options.mask not in (None, "none", "auto")
+
+
+def mask_said(job: Job, options: SceneOptions) -> str:
+    """The mask's source for tags and reports: a file, none, or how "auto" found it."""
+    if options.mask != "auto":
+        return str(options.mask or "none")
+    return "auto (s2cloudless)" if job.mask is not None else "auto (from what the model changed)"
+
+
+def _refuse_mask_options(options: SceneOptions) -> None:
+    if options.mask_values is not None or options.mask_dilate != "0" or options.mask_feather != "0":
+        raise UsageError(
+            f"--mask-values, --mask-dilate and --mask-feather shape a mask file; --mask is {options.mask or 'none'}. "
+            f"Give a file with --mask, or leave them out."
+        )
+
+
+def chosen_sampling(restorer: RestorerLike, options: SceneOptions) -> Sampling | None:
+    """The model card's sampling with the user's changes; None if neither says anything."""
+    if isinstance(options.sampling, Sampling):
+        return options.sampling
+    default = getattr(getattr(restorer, "card", None), "sampling", None)
+    if not options.sampling:
+        return default
+    try:
+        return Sampling.model_validate({**(default.model_dump() if default else {}), **options.sampling})
+    except ValidationError as error:
+        problem = error.errors()[0]
+        name = "-".join(str(part).replace("_", "-") for part in problem["loc"])
+        raise UsageError(
+            f"--{name} {problem['input']} is not possible: {problem['msg'].lower()}. Give another value."
+        ) from error
+
+
+def products_of(job: Job, dst: Path, options: SceneOptions) -> list[Product]:
+    info, model = job.scene.info, job.restorer.bands
+    asked = {UNCERTAINTY: options.uncertainty_out, WEIGHTS: options.weights_out, MASK: options.mask_out}
+    maps = [layer_product(layer, Path(path), info, model) for layer, path in asked.items() if path is not None]
+    return [scene_product(dst, info, job.bands), *maps]
+
+
+def model_name(restorer: RestorerLike) -> str:
+    return str(getattr(getattr(restorer, "card", None), "name", type(restorer).__name__))
+
+
+def meaning_of_spread(job: Job) -> str | None:
+    """What "±" is in this run; None if its spread was not asked for."""
+    if "spread" not in job.layers or job.sampling is None:
+        return None
+    return spread_meaning(getattr(job.restorer, "card", None), job.sampling.samples)
+
+
+def run_identity(src: str, job: Job, model: str, options: SceneOptions) -> dict[str, Any]:
+    """What must be the same for a run to be gone on with."""
+    return {
+        "input": file_facts(src),
+        "scene": facts(job.scene.info),
+        "model": [model, weights_digest(job.restorer)],
+        "sampling": job.sampling.model_dump() if job.sampling else None,
+        "--bands": list(job.bands),
+        "--stretch": options.stretch,
+        "--range": job.dn_range.model_dump(),
+        "--weights-step": options.weights_step,
+        "--tile": options.tile,
+        "--overlap": options.overlap,
+        "panel width": job.panel_width,
+        "--batch-size": job.batch_size,
+        "--mask": file_facts(str(options.mask)) if has_mask_file(options) else [mask_said(job, options)],
+        "mask options": [options.mask_values, options.mask_dilate, options.mask_feather],
+        "layers": [*job.layers, *(["mask"] if options.mask_out or options.report else [])],
+    }

@@ -1,0 +1,60 @@
+"""What identifies a run and says what made a file: the input, the model's weights, the settings, the day."""
+
+import hashlib
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from unclouded import __version__
+from unclouded.sampling import Sampling
+
+PREFIX = "UNCLOUDED_"
+
+
+def file_facts(name: str) -> list[Any]:
+    """Name, size and time of change of a file; the name alone for what is not a plain file."""
+    path = Path(name)
+    if not path.is_file():
+        return [name]
+    return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
+
+
+def weights_digest(restorer: Any) -> str:
+    """SHA-256 of the model's card and weights, so that another model under the same name is noticed."""
+    digest = hashlib.sha256()
+    card = getattr(restorer, "card", None)
+    digest.update(card.model_dump_json().encode() if card is not None else b"")
+    model = getattr(restorer, "model", None)
+    for name, tensor in sorted(model.state_dict().items()) if model is not None else []:
+        digest.update(name.encode() + tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def today() -> str:
+    """The date of a run, by the day, so that repeated runs give equal files; SOURCE_DATE_EPOCH overrides it."""
+    epoch = os.environ.get("SOURCE_DATE_EPOCH", "")
+    moment = datetime.fromtimestamp(int(epoch), UTC) if epoch.isdigit() else datetime.now(UTC)
+    return moment.date().isoformat()
+
+
+def provenance_tags(
+    model: str, digest: str, sampling: Sampling | None, mask: str, source: str, date: str
+) -> dict[str, str]:
+    """What made a file, for the default metadata domain, where copies by GDAL keep it."""
+    drawn = (
+        {} if sampling is None else sampling.model_dump(include={"sampler", "steps", "seed", "weight_floor", "samples"})
+    )
+    facts = {
+        "VERSION": __version__,
+        "MODEL": model,
+        "MODEL_SHA256": digest,
+        **{name.upper(): str(value) for name, value in drawn.items()},
+        "MASK": mask,
+        "INPUT": Path(source).name,
+        "DATE": date,
+    }
+    return {
+        "TIFFTAG_SOFTWARE": f"unclouded {__version__}",
+        **{f"{PREFIX}{name}": value for name, value in facts.items()},
+    }

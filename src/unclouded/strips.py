@@ -1,0 +1,225 @@
+"""A scene through a model, one row of tiles at a time: a thread reads ahead, the caller's thread restores and blends.
+
+Only a few rows of tiles are in memory, whatever the scene's height.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple, Protocol, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from unclouded.errors import UncloudedError
+from unclouded.sampling import Sampling
+from unclouded.scene_options import PANEL_WIDTH
+from unclouded.scenes.bands import BandSet, DnRange
+from unclouded.scenes.blend import Blender, feather
+from unclouded.scenes.compose import Cloudy, Rows
+from unclouded.scenes.probe import data_mask
+from unclouded.scenes.raster import Scene, sample_valid
+from unclouded.scenes.tiles import TileGrid, Window
+
+Float32 = NDArray[np.float32]
+T = TypeVar("T")
+POLL_SECONDS = 0.1
+
+
+class RestorerLike(Protocol):
+    """What a scene needs of a model; `unclouded.restore.Restorer` is one."""
+
+    @property
+    def bands(self) -> BandSet: ...
+
+    def restore(
+        self,
+        y: Tensor,
+        origins: Sequence[tuple[int, int]],
+        sampling: Sampling | None = None,
+        *,
+        weights_step: int | None = None,
+    ) -> Any:
+        """y [B, C, H, W] in [0, 1] at `origins` (scene row, column) -> an object with clear, w, spread.
+
+        If the weights of one step are wanted, `weights_step` (counted from 1) is given too.
+        """
+
+
+class MaskLike(Protocol):
+    def opacity(self, window: Window) -> Float32:
+        """[h, w] in [0, 1]: 1 is replaced, 0 keeps the scene's bits."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that is decided about a scene before its first pixel is restored."""
+
+    scene: Scene
+    restorer: RestorerLike
+    sampling: Sampling | None
+    bands: tuple[int, ...]  # scene band (1-based) of every model channel
+    dn_range: DnRange
+    fill: Float32  # [C], model range: what the model is shown where there is no data
+    grid: TileGrid
+    batch_size: int
+    mask: MaskLike | None = None
+    layers: tuple[str, ...] = ("clear",)  # of Restored, blended together
+    panel_width: int = PANEL_WIDTH
+    weights_step: int | None = None  # whose W is written, counted from 1; None is the mean
+
+    @cached_property
+    def panels(self) -> tuple[tuple[int, int], ...]:
+        """The ranges of columns that are worked on one after the other."""
+        return self.grid.panels(self.panel_width)
+
+    @property
+    def channels(self) -> int:
+        return len(self.bands)
+
+
+class Strip(NamedTuple):
+    """The rows that one row of tiles covers."""
+
+    tile_row: int
+    window: Window
+    cloudy: Cloudy
+
+
+def read_strips(job: Job, first: int, cols: Sequence[int]) -> Iterator[Strip]:
+    """The strips of tile rows `first`, `first` + 1, …, as wide as the tiles that begin at `cols`."""
+    for index in range(first, len(job.grid.row_starts)):
+        window = job.grid.strip(index, cols)
+        dn = job.scene.read(window)
+        seen = dn[[band - 1 for band in job.bands]]
+        valid = sample_valid(seen, job.scene.info, job.bands, data_mask(job.scene, window, job.bands, dn))
+        y = job.dn_range.to_model(np.where(valid, seen, 0) if seen.dtype.kind == "f" else seen)
+        np.copyto(y, job.fill[:, None, None], where=~valid)
+        opacity = None if job.mask is None else job.mask.opacity(window)
+        yield Strip(index, window, Cloudy(dn, valid, opacity, y))
+
+
+def restored_rows(
+    job: Job,
+    rows_done: int = 0,
+    panel: tuple[int, int] | None = None,
+    on_tiles: Callable[[int], None] = lambda n: None,
+) -> Iterator[Rows]:
+    """Restore the scene's columns `panel` [left, right), all if None, from row `rows_done` on, from top to bottom.
+
+    `on_tiles` is told how many more tiles are done (restored, or skipped because nothing in them is to be replaced).
+    """
+    grid = job.grid
+    left, right = panel or (0, grid.width)
+    cols = grid.touching(left, right)
+    whole = grid.strip(0, cols)
+    wanted = slice(left - whole.col, right - whole.col)
+    blender = Blender(job.channels * len(job.layers), whole.width, top=rows_done, left=whole.col)
+    strips = ahead(read_strips(job, grid.resume_at(rows_done), cols))
+    try:
+        for strip in strips:
+            _restore_strip(job, strip, list(grid.tiles(strip.tile_row, cols)), blender, on_tiles)
+            top, bottom = blender.top, grid.finished(strip.tile_row)
+            if bottom > top:
+                layers = dict(zip(job.layers, np.split(blender.release(bottom), len(job.layers)), strict=True))
+                cloudy = strip.cloudy.crop(slice(top - strip.window.row, bottom - strip.window.row))
+                yield Rows(top, cloudy, layers).crop(top, bottom, wanted)
+    finally:
+        strips.close()
+
+
+def _restore_strip(
+    job: Job, strip: Strip, tiles: Sequence[Window], blender: Blender, on_tiles: Callable[[int], None]
+) -> None:
+    left = strip.window.col
+    needed = [tile for tile in tiles if _has_work(strip.cloudy, _cols(tile, left))]
+    on_tiles(len(tiles) - len(needed))
+    weights = feather(job.grid.tile_height, job.grid.tile_width, job.grid.overlap)
+    for first in range(0, len(needed), job.batch_size):
+        batch = needed[first : first + job.batch_size]
+        y = np.stack([strip.cloudy.y[:, :, _cols(tile, left)] for tile in batch])
+        for tile, values in zip(batch, restore_batch(job, y, batch), strict=True):
+            blender.add(values, tile, weights)
+        on_tiles(len(batch))
+
+
+def _cols(tile: Window, left: int) -> slice:
+    """The tile's columns in a strip that begins at scene column `left`."""
+    return slice(tile.col - left, tile.right - left)
+
+
+def _has_work(cloudy: Cloudy, cols: slice) -> bool:
+    """Whether any pixel of these columns is data and is to be replaced."""
+    valid = cloudy.valid[:, :, cols].any(axis=0)
+    return bool(valid.any() if cloudy.opacity is None else (valid & (cloudy.opacity[:, cols] > 0)).any())
+
+
+def restore_batch(job: Job, y: Float32, tiles: Sequence[Window]) -> Float32:
+    """The wanted layers of the model's answer to y [B, C, h, w], joined along the channels: [B, C × layers, h, w]."""
+    origins = [(tile.row, tile.col) for tile in tiles]
+    chosen = {} if job.weights_step is None else {"weights_step": job.weights_step}
+    restored = job.restorer.restore(torch.from_numpy(y), origins=origins, sampling=job.sampling, **chosen)
+    parts = []
+    for layer in job.layers:
+        values = getattr(restored, layer)
+        if values is None:
+            raise UncloudedError(_LACKING[layer])
+        parts.append(values.detach().float().cpu().numpy())
+    values = np.concatenate(parts, axis=1)
+    if not np.isfinite(values).all():
+        raise UncloudedError(
+            "The model answered with numbers that are not finite. Try --precision fp32, and check the model file."
+        )
+    return values
+
+
+_LACKING = {
+    "w": "This model has no weight allocation, so there are no weights to write. Leave --weights-out out.",
+    "spread": "The model gave no spread over samples. Ask for --samples 2 or more, or leave --uncertainty-out out.",
+}
+
+
+class _Failure(NamedTuple):
+    error: BaseException
+
+
+def ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
+    """The same items, made by a thread that is up to `depth` items ahead; its errors are raised here.
+
+    Closing the generator stops the thread.
+    """
+    ready: queue.Queue[T | _Failure | None] = queue.Queue(depth)
+    stop = threading.Event()
+
+    def put(item: T | _Failure | None) -> bool:
+        while not stop.is_set():
+            try:
+                ready.put(item, timeout=POLL_SECONDS)
+            except queue.Full:
+                continue
+            return True
+        return False
+
+    def work() -> None:
+        try:
+            for item in items:
+                if not put(item):
+                    return
+            put(None)
+        except BaseException as error:  # handed to the consumer
+            put(_Failure(error))
+
+    thread = threading.Thread(target=work, name="unclouded-reader", daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, _Failure):
+                raise item.error
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,242 @@
+"""Training batches as a function of (seed, stage, index): the n-th example is the same in any process, at any time.
+
+That is what makes a resumed run equal an uninterrupted one: the position in the data is a number, there is no state to
+save. Images are decoded once and kept in memory in the dtype of their file, as long as they fit.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from unclouded.datasets.images import read_image
+from unclouded.datasets.pairs import Pair, read_pairs
+from unclouded.errors import UncloudedError
+from unclouded.scenes.bands import BandSet
+from unclouded.scenes.landscape import landscape
+from unclouded.scenes.simulate import KINDS, Kind, simulate_clouds
+from unclouded.training.values import Source, Stage
+
+Array = NDArray[np.float32]
+IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
+KEEP_BYTES = 8e9  # pairs that take more than this are read from disk whenever they are drawn
+LANDSCAPE_SIDE = 384
+LANDSCAPE_BANDS = ("red", "green", "blue", "nir")  # what scenes.landscape paints
+
+
+class Pool(Protocol):
+    """A source of examples: draws (cloudy [N·C, side, side], clear [C, side, side]) in [0, 1]."""
+
+    def __len__(self) -> int: ...
+    def draw(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]: ...
+
+
+class PairPool:
+    """Real pairs: a random crop of a random pair. Decoded once and kept, or, beyond `keep` bytes, read when drawn.
+
+    The cloudy image of a pair is its first `frames` dates, one after another: [frames·C, H, W].
+    """
+
+    def __init__(self, pairs: Sequence[Pair], bands: BandSet, frames: int = 1, keep: float = KEEP_BYTES) -> None:
+        self.pairs, self.bands, self.frames = pairs, bands, frames
+        first = self._read(pairs[0])
+        kept = len(pairs) * sum(image.nbytes for image in first) <= keep
+        self.images = [first, *map(self._read, pairs[1:])] if kept else None
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, n: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        return self.images[n] if self.images else self._read(self.pairs[n])
+
+    def _read(self, pair: Pair) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+        clear = pair.read_clear()
+        if len(clear) != len(self.bands):
+            raise UncloudedError(
+                f"{pair.clear} has {len(clear)} bands, but the recipe names {len(self.bands)} "
+                f"({', '.join(self.bands.names)}). Name the file's bands with --bands."
+            )
+        if self.frames == 1:
+            return finite(pair.read_cloudy()), finite(clear)
+        dates = pair.read_frames()
+        if len(dates) < self.frames:
+            raise UncloudedError(
+                f"{pair.cloudy} has {len(dates)} cloudy dates, but the recipe takes {self.frames}. "
+                "Set model.frames to fewer, or take a data set with more dates."
+            )
+        return finite(np.concatenate(dates[: self.frames])), finite(clear)
+
+    def to_model(self, image: NDArray[np.generic]) -> Array:
+        """[N·C, h, w] in the file's numbers to [0, 1]."""
+        n = len(self.bands)
+        frames = [self.bands.to_model(image[first : first + n]) for first in range(0, len(image), n)]
+        return frames[0] if len(frames) == 1 else np.concatenate(frames)
+
+    def draw(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]:
+        cloudy, clear = self[int(rng.integers(len(self.pairs)))]
+        window = _window(rng, clear.shape[-2:], side)
+        return tuple(_fit(self.to_model(image[window]), side) for image in (cloudy, clear))  # type: ignore[return-value]
+
+
+class ClearPool:
+    """Clear images at several ground sample distances, under simulated clouds (for `frames` dates, other clouds each);
+    now and then with the bands in another order, so that the network also meets false colour."""
+
+    def __init__(
+        self, images: Sequence[Array], bands: Sequence[str], false_colour: float = 0.2, frames: int = 1
+    ) -> None:
+        self.images = images
+        self.bands = tuple(bands)
+        self.false_colour = false_colour
+        self.frames = frames
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def draw(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]:
+        image = self.images[int(rng.integers(len(self.images)))]
+        coarser = int(rng.choice([1, 2], p=[0.7, 0.3])) if min(image.shape[-2:]) >= 2 * side else 1
+        window = _window(rng, image.shape[-2:], coarser * side)
+        clear = _fit(shrink(image[window], coarser), side)
+        dates = [self._cloudy(clear, rng) for _ in range(self.frames)]
+        if rng.random() < self.false_colour:
+            order = rng.permutation(len(self.bands))
+            dates, clear = [date[order] for date in dates], clear[order]
+        return dates[0] if self.frames == 1 else np.concatenate(dates), clear
+
+    def _cloudy(self, clear: Array, rng: np.random.Generator) -> Array:
+        kind: Kind = rng.choice(KINDS)
+        return simulate_clouds(clear, rng, kind=kind, bands=self.bands).cloudy
+
+
+def _window(rng: np.random.Generator, shape: tuple[int, ...], side: int) -> tuple[slice, slice, slice]:
+    row, col = (int(rng.integers(max(n - side, 0) + 1)) for n in shape)
+    return slice(None), slice(row, row + side), slice(col, col + side)
+
+
+def _fit(image: Array, side: int) -> Array:
+    """Mirrored at the bottom and right where the image is smaller than the crop."""
+    rows, cols = (side - n for n in image.shape[-2:])
+    return np.pad(image, ((0, 0), (0, rows), (0, cols)), mode="symmetric") if rows or cols else image
+
+
+def shrink(image: Array, factor: int) -> Array:
+    """The mean of each factor×factor block: [C, H, W] -> [C, H // factor, W // factor]."""
+    if factor == 1:
+        return image
+    bands, height, width = image.shape
+    height, width = height // factor, width // factor
+    blocks = image[:, : height * factor, : width * factor].reshape(bands, height, factor, width, factor)
+    return np.asarray(blocks.mean(axis=(2, 4)), dtype=np.float32)
+
+
+def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1) -> Pool:
+    """Decode a recipe's source below `root`; UncloudedError if it is absent or empty."""
+    path = root / source.path
+    if source.kind == "pairs":
+        pairs = read_pairs(path, source.split, source.dataset, source.drop_leaks)
+        return PairPool(_share(pairs, source, path), bands, frames)
+    false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
+    if source.kind == "landscapes":
+        return ClearPool(_landscapes(source.count, bands.names), bands.names, false_colour, frames)
+    images = [_clear(file, bands, source) for file in clear_files(path)]
+    return ClearPool(images, bands.names, false_colour, frames)
+
+
+def clear_files(path: Path) -> list[Path]:
+    """The images of a folder (or the one image); UncloudedError where there are none."""
+    files = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if not files:
+        raise UncloudedError(f"There are no clear images at {path}. Give --data the folder that holds them.")
+    return files
+
+
+def _clear(file: Path, bands: BandSet, source: Source) -> Array:
+    image = read_image(file)
+    if len(image) != len(bands):
+        raise UncloudedError(
+            f"{file} has {len(image)} bands, but the recipe names {len(bands)} ({', '.join(bands.names)}). "
+            "Name the file's bands with --bands."
+        )
+    return _rows(bands.to_model(finite(image)), source.rows)
+
+
+def _share(pairs: list[Pair], source: Source, path: Path) -> list[Pair]:
+    """The source's share of the pairs, in the order of a hash of the stem; UncloudedError if that leaves none."""
+    if source.share != (0.0, 1.0):
+        order = sorted(pairs, key=lambda pair: hashlib.sha256(pair.stem.encode()).hexdigest())
+        first, last = (int(share * len(order)) for share in source.share)
+        pairs = order[first:last]
+    if not pairs:
+        raise UncloudedError(f"No pairs of {path} are left for {source.split or source.share}. Add pairs.")
+    return pairs
+
+
+def finite(image: NDArray[np.generic]) -> NDArray[np.generic]:
+    """NaN (nodata of float files) becomes 0."""
+    return np.nan_to_num(image) if image.dtype.kind == "f" else image
+
+
+def _landscapes(count: int, names: Sequence[str]) -> list[Array]:
+    """Generated scenes at 1 to 10 m, the same ones every time; UncloudedError for a band that they do not have."""
+    missing = set(names) - set(LANDSCAPE_BANDS)
+    if missing:
+        raise UncloudedError(
+            f"Generated landscapes have no band {missing.pop()!r}. Leave them out of the recipe's sources."
+        )
+    channels = [LANDSCAPE_BANDS.index(name) for name in names]
+    seeds = (np.random.default_rng((1, n)) for n in range(count))
+    return [
+        landscape(rng, LANDSCAPE_SIDE, LANDSCAPE_SIDE, gsd=float(rng.choice([1, 2, 5, 10])))[channels] for rng in seeds
+    ]
+
+
+def _rows(image: Array, rows: tuple[float, float]) -> Array:
+    first, last = (round(share * image.shape[-2]) for share in rows)
+    return image[:, first:last]
+
+
+class Examples(Dataset[tuple[Tensor, Tensor]]):
+    """Example n of a stage: (y [N·C, size, size], x0 [C, size, size]) in [0, 1]; flipped and turned by quarters at
+    random."""
+
+    def __init__(self, pools: Sequence[Pool], weights: Sequence[float], stage: Stage, key: tuple[int, ...]) -> None:
+        self.pools = pools
+        self.shares = np.array(weights) / sum(weights)
+        self.stage = stage
+        self.key = key
+
+    def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
+        rng = np.random.default_rng((*self.key, n))
+        pool = self.pools[rng.choice(len(self.pools), p=self.shares)]
+        y, x0 = pool.draw(rng, self.stage.size * self.stage.shrink)
+        turns, flip = int(rng.integers(4)), bool(rng.integers(2))
+        return self._finish(y, turns, flip), self._finish(x0, turns, flip)
+
+    def _finish(self, image: Array, turns: int, flip: bool) -> Tensor:
+        turned = np.rot90(shrink(image, self.stage.shrink), turns, axes=(1, 2))
+        return torch.from_numpy(np.ascontiguousarray(turned[:, :, ::-1] if flip else turned))
+
+
+def batches(
+    examples: Examples, first_step: int, *, rank: int = 0, world: int = 1, workers: int = 0
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batches of steps first_step, first_step + 1, … of the stage; each process takes every `world`-th example."""
+    stage = examples.stage
+    order = range(first_step * stage.batch_size + rank, stage.steps * stage.batch_size, world)
+    loader = DataLoader(examples, batch_size=stage.batch_size // world, sampler=order, num_workers=workers)
+    return iter(loader)
+
+
+def fixed_pairs(pool: Pool, count: int, side: int) -> list[tuple[Array, Array]]:
+    """A validation list: the first `count` real pairs, whole, or that many fixed draws from a simulated source."""
+    if isinstance(pool, PairPool):
+        chosen = (pool[n] for n in range(min(count, len(pool))))
+        return [(pool.to_model(y), pool.to_model(x0)) for y, x0 in chosen]
+    return [pool.draw(np.random.default_rng((0, n)), side) for n in range(count)]

@@ -1,0 +1,322 @@
+"""The training loop: one generator for all stages; bars, logs and early stops belong to the caller.
+
+Everything random at step s is drawn from (seed, stage, s), so a checkpoint needs no generator states and a resumed run
+equals an uninterrupted one.
+"""
+
+import json
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, cast
+
+import numpy as np
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel
+
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.models.base import RestorationModel
+from unclouded.training.checkpoint import load_checkpoint, save_checkpoint
+from unclouded.training.data import Examples, batches, open_pool
+from unclouded.training.export import write_model
+from unclouded.training.stages import StageModule
+from unclouded.training.validation import Validation
+from unclouded.training.values import Recipe, Run, Stage, StageName
+
+LOG_EVERY = 20  # steps
+SAVE_EVERY = 120  # seconds
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step of training, as the caller sees it (and the log keeps, every LOG_EVERY steps)."""
+
+    stage: StageName
+    step: int  # steps done
+    steps: int
+    lr: float
+    losses: dict[str, float]  # mean since the last logged step, when logged; else of this step
+    images_per_second: float
+    minutes: float  # spent in this stage, all runs together
+    validation: dict[str, float] = field(default_factory=dict)
+
+
+def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
+    """Train the stages of `recipe` that are not done yet, from where the checkpoints in `run.out` stand.
+
+    Yields after every step; ends when all is done or `run.max_minutes` have passed. Interrupt it between two steps and
+    it saves first. Leaves a model file with its card in `run.out` after every finished stage.
+    """
+    unknown = set(run.stages or ()) - set(recipe.stages)
+    if unknown:
+        raise UsageError(
+            f"The recipe {recipe.name} has no stage {unknown.pop()!r}. It has: {', '.join(recipe.stages)}."
+        )
+    deadline = time.monotonic() + 60 * run.max_minutes
+    run.out.mkdir(parents=True, exist_ok=True)
+    fabric = _fabric(run)
+    torch.manual_seed(recipe.seed)
+    model = recipe.build()
+    whole = True
+    for number, (name, stage) in enumerate(recipe.stages.items()):
+        path = run.out / f"{name}.ckpt"
+        if path.exists() and (state := load_checkpoint(path, _identity(recipe, name)))["done"]:
+            _load_parts(model, state["ema"])
+            continue
+        if run.stages is not None and name not in run.stages:
+            whole = False
+            continue
+        trainer = _StageRun(recipe, run, fabric, model, name, stage, number)
+        yield from trainer.steps(deadline)
+        if not trainer.done:
+            return
+        _load_parts(model, trainer.ema_state())
+        _export(model, recipe, run, fabric)
+    if whole and not (run.out / f"{recipe.name}.safetensors").exists():  # its checkpoints came from another run
+        _export(model, recipe, run, fabric)
+
+
+def _export(model: RestorationModel, recipe: Recipe, run: Run, fabric: Fabric) -> None:
+    if fabric.is_global_zero:
+        write_model(run.out / f"{recipe.name}.safetensors", model, recipe, run)
+
+
+def _fabric(run: Run) -> Fabric:
+    precision: Any = {"auto": None, "fp32": "32-true", "bf16": "bf16-mixed"}.get(run.precision, run.precision)
+    if precision is None:
+        precision = "bf16-mixed" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32-true"
+    how: dict[str, Any] = {"precision": precision}
+    if precision == "bf16-mixed":
+        how = {"plugins": _Autocast("bf16-mixed", _device_type(run.accelerator))}
+    try:
+        fabric = Fabric(accelerator=run.accelerator, devices=run.devices, **how)
+    except (ValueError, RuntimeError) as error:
+        raise UsageError(f"Training cannot start on {run.devices} × {run.accelerator}: {error}") from error
+    fabric.launch()
+    return fabric
+
+
+class _Autocast(MixedPrecision):
+    """bf16 inside the networks alone. Fabric's own also rounds what goes in, and so the targets: to 1/256 of their
+    range, as coarse as 8-bit pictures."""
+
+    def convert_input(self, data: Any) -> Any:
+        return data
+
+
+def _device_type(accelerator: str) -> str:
+    if accelerator != "auto":
+        return {"gpu": "cuda"}.get(accelerator, accelerator)
+    return "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+
+
+def _identity(recipe: Recipe, stage: StageName) -> dict[str, Any]:
+    """The parts of a recipe that a stage's checkpoint depends on; what checkpoints did not know at first is left out
+    where it has no effect, so that they stay good."""
+    values = json.loads(recipe.model_dump_json())
+    parts = {key: values[key] for key in ("model", "bands", "sources", "seed", "units", "perceptual")}
+    sources = [_without_later(source) for source in values["sources"]]
+    return _without_later(parts | {"sources": sources}) | {"stage": values["stages"][stage]}
+
+
+LATER = {"dataset": None, "drop_leaks": False, "share": [0.0, 1.0], "units": "display", "perceptual": None}
+
+
+def _without_later(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if key not in LATER or value != LATER[key]}
+
+
+def _load_parts(model: RestorationModel, parts: dict[str, dict[str, Tensor]]) -> None:
+    for name, state in parts.items():
+        if hasattr(model, name):  # a discriminator is not part of the model
+            getattr(model, name).load_state_dict(state)
+
+
+def learning_rate(stage: Stage, step: int) -> float:
+    """Linear warm-up, constant, linear fall to zero over the last `decay` share."""
+    rise = min(1.0, (step + 1) / (stage.warmup + 1))
+    left = (stage.steps - step) / max(stage.decay * stage.steps, 1)
+    return stage.lr * min(rise, left, 1.0)
+
+
+class _StageRun:
+    """One stage on its way: module, optimizer, EMA, log, checkpoint."""
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        run: Run,
+        fabric: Fabric,
+        model: RestorationModel,
+        name: StageName,
+        stage: Stage,
+        number: int,
+    ) -> None:
+        if stage.batch_size % fabric.world_size:
+            raise UsageError(
+                f"A batch of {stage.batch_size} cannot be shared by {fabric.world_size} devices. "
+                f"Set stages.{name}.batch_size."
+            )
+        self.recipe, self.run, self.fabric, self.name, self.stage = recipe, run, fabric, name, stage
+        self.key = (recipe.seed, number)
+        self.model = model
+        module = StageModule(cast(nn.Module, model), name, recipe.perceptual)
+        self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = AveragedModel(nn.ModuleDict(self.module.parts()), multi_avg_fn=self._average, use_buffers=True)
+        trained = [p for p in self.module.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(trained, lr=stage.lr, weight_decay=stage.weight_decay)
+        self.wrapped, self.optimizer = fabric.setup(self.module, optimizer)
+        self.ema.to(fabric.device)
+        self.step = 0
+        self.minutes = 0.0
+        self.path = run.out / f"{name}.ckpt"
+        if self.path.exists():
+            self._resume()
+
+    @property
+    def done(self) -> bool:
+        return self.step >= self.stage.steps
+
+    def steps(self, deadline: float) -> Iterator[Progress]:
+        bands, frames = self.recipe.band_set, self.recipe.frames
+        pools = [open_pool(s, self.run.data, bands, frames) for s in self.recipe.sources]
+        examples = Examples(pools, [s.weight for s in self.recipe.sources], self.stage, self.key)
+        validation = Validation(self.recipe, self.run.data, self.name)
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        feed = batches(examples, self.step, rank=rank, world=world, workers=self.run.workers)
+        log = _Log(self.run.out / "log.jsonl", self.name, self.step, write=self.fabric.is_global_zero)
+        saved, started, before = time.monotonic(), time.monotonic(), self.minutes
+        first = self.step
+        try:
+            while not self.done and time.monotonic() < deadline:
+                losses = self._step(*next(feed))
+                self.minutes = before + (time.monotonic() - started) / 60
+                rate = (self.step - first) * self.stage.batch_size / max(time.monotonic() - started, 1e-9)
+                scores = self._validate(validation)
+                yield log.add(self._progress(losses, rate, scores))
+                if time.monotonic() - saved > SAVE_EVERY:
+                    self._save()
+                    saved = time.monotonic()
+        finally:
+            self._save()
+
+    def _step(self, y: Tensor, x0: Tensor) -> dict[str, float]:
+        lr = learning_rate(self.stage, self.step)
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        y, x0 = (x.to(self.fabric.device, memory_format=torch.channels_last) for x in (y, x0))
+        losses = self.wrapped(y, x0, self._generator())
+        total = sum(self.stage.loss_weights.get(term, 1.0) * loss for term, loss in losses.items())
+        if not bool(torch.isfinite(total)):
+            raise UncloudedError(
+                f"The loss of stage {self.name} is not finite at step {self.step}. "
+                f"Lower stages.{self.name}.lr, or check the data."
+            )
+        self.fabric.backward(total)
+        self.fabric.clip_gradients(self.wrapped, self.optimizer, max_norm=self.stage.clip, error_if_nonfinite=False)
+        self.optimizer.step()
+        self.optimizer.zero_grad()
+        self.ema.update_parameters(nn.ModuleDict(self.module.parts()))
+        self.step += 1
+        return {term: float(loss.detach()) for term, loss in losses.items()}
+
+    def _generator(self) -> torch.Generator:
+        seed = np.random.SeedSequence((*self.key, self.step, self.fabric.global_rank)).generate_state(1)
+        return torch.Generator().manual_seed(int(seed[0]))
+
+    def _average(self, averaged: Any, current: Any, n: Tensor | int) -> None:
+        """EMA whose decay grows with the number of steps, so that a short run does not average in its beginning."""
+        decay = min(self.stage.ema, (1 + int(n)) / (10 + int(n)))
+        if averaged[0].is_floating_point():
+            torch._foreach_lerp_(averaged, current, 1 - decay)
+        else:  # batch norm counts its batches
+            torch._foreach_copy_(averaged, current)
+
+    def _validate(self, validation: Validation) -> dict[str, float]:
+        due = self.step % self.stage.validate_every == 0 or self.done
+        if not due or not self.fabric.is_global_zero:
+            return {}
+        with self._averaged():
+            picture = self.run.out / "samples" / f"{self.name}-{self.step:07d}.png"
+            return validation(self.model, self.fabric.device, picture)
+
+    @contextmanager
+    def _averaged(self) -> Iterator[None]:
+        """Inside, the model's trained parts are their averages."""
+        parts = {name: part for name, part in self.module.parts().items() if hasattr(self.model, name)}
+        averaged = self.ema.module
+        for name in parts:
+            setattr(self.model, name, averaged[name].eval())  # type: ignore[index]
+        try:
+            yield
+        finally:
+            for name, part in parts.items():
+                setattr(self.model, name, part)
+
+    def _progress(self, losses: dict[str, float], rate: float, scores: dict[str, float]) -> Progress:
+        lr = learning_rate(self.stage, self.step - 1)
+        return Progress(self.name, self.step, self.stage.steps, lr, losses, rate, self.minutes, scores)
+
+    def ema_state(self) -> dict[str, dict[str, Tensor]]:
+        return {name: part.state_dict() for name, part in self.ema.module.named_children()}
+
+    def _save(self) -> None:
+        if not self.fabric.is_global_zero:
+            return
+        state = {
+            "recipe": _identity(self.recipe, self.name),
+            "step": self.step,
+            "done": self.done,
+            "minutes": self.minutes,
+            "model": self.module.trained_state(),
+            "ema": self.ema_state(),
+            "n_averaged": int(self.ema.n_averaged),
+            "optimizer": self.optimizer.state_dict(),
+        }
+        save_checkpoint(self.path, state)
+
+    def _resume(self) -> None:
+        state = load_checkpoint(self.path, _identity(self.recipe, self.name))
+        for name, part in self.module.parts().items():
+            part.load_state_dict(state["model"][name])
+        for name, part in self.ema.module.named_children():
+            part.load_state_dict(state["ema"][name])
+        self.ema.n_averaged.fill_(state["n_averaged"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.step, self.minutes = state["step"], state["minutes"]
+
+
+class _Log:
+    """log.jsonl: a line every LOG_EVERY steps, and at every validation. What a crash left beyond the checkpoint is
+    dropped."""
+
+    def __init__(self, path: Path, stage: str, step: int, write: bool) -> None:
+        self.path, self.write = path, write
+        self.since: list[dict[str, float]] = []
+        if write and path.exists():
+            lines = path.read_text().splitlines()
+            kept = [line for line in lines if (entry := json.loads(line))["stage"] != stage or entry["step"] <= step]
+            path.write_text("".join(f"{line}\n" for line in kept))
+
+    def add(self, progress: Progress) -> Progress:
+        self.since.append(progress.losses)
+        if progress.step % LOG_EVERY and not progress.validation and progress.step < progress.steps:
+            return progress
+        means = {term: float(np.mean([losses[term] for losses in self.since])) for term in progress.losses}
+        self.since.clear()
+        logged = Progress(**(asdict(progress) | {"losses": means}))
+        if self.write:
+            with self.path.open("a") as file:
+                file.write(json.dumps(asdict(logged)) + "\n")
+        return logged
+
+
+def read_log(out: Path, stages: Sequence[str] | None = None) -> list[dict[str, Any]]:
+    """The learning curve that `train` wrote: one dict a line, of these stages (default: all)."""
+    lines = (json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+    return [entry for entry in lines if stages is None or entry["stage"] in stages]

@@ -1,0 +1,207 @@
+"""One function per model that can be trained: the small family that ships, the user's own, and the papers' rows.
+
+A recipe is a value (training/values.py). `unclouded train RECIPE --set stages.coarse.steps=200` changes one field of
+it, checked like any other.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from unclouded.errors import UsageError
+from unclouded.models.de import DEConfig
+from unclouded.models.unet import UNetConfig
+from unclouded.sampling import Sampling
+from unclouded.training import papers
+from unclouded.training.values import Recipe, Source, Stage, StageName
+
+__all__ = ["RECIPES", "Recipe", "Source", "Stage", "StageName", "recipe"]
+
+
+def _light_de(bands: int) -> DEConfig:
+    """Light prior; CNP and WA on a space-to-depth grid of 4, predicting x0 (docs/decisions.md)."""
+    return DEConfig(
+        bands=bands,
+        prior="light",
+        cnp=UNetConfig(
+            2 * bands, bands, channels=32, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4
+        ),
+        wa=UNetConfig(
+            3 * bands,
+            bands,
+            channels=24,
+            res_blocks=1,
+            multipliers=(1, 2, 2),
+            attention=(4,),
+            heads=1,
+            scale_shift=False,
+            patch=4,
+        ),
+        prediction="x0",
+    )
+
+
+_REAL = (
+    Source(path="rice1", split="rice1-train", weight=0.2),
+    Source(path="rice2", split="rice2-train-clean", weight=0.5),
+)
+_SIMULATED = (
+    Source(kind="clear", path="clear_s2_rgb", weight=0.15),
+    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.75), weight=0.05),
+    Source(kind="landscapes", weight=0.1),
+)
+
+
+def base() -> Recipe:
+    """The default model: RGB, thin and thick cloud, 0.3 to 30 m."""
+    return Recipe(
+        name="base",
+        summary="Light DE for RGB scenes under thin and thick cloud; the default",
+        model=_light_de(3),
+        sources=_REAL + _SIMULATED,
+        validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
+        stages={
+            "prior": Stage(
+                steps=5000,
+                batch_size=8,
+                size=128,
+                lr=1e-3,
+                weight_decay=1e-4,
+                warmup=200,
+                decay=0.4,
+                ema=0.999,
+                clip=0.5,
+                validate_every=500,
+            ),
+            "coarse": Stage(
+                steps=3000,
+                batch_size=16,
+                size=64,
+                shrink=4,
+                lr=5e-4,
+                warmup=200,
+                decay=0.4,
+                ema=0.999,
+                validate_every=1000,
+            ),
+            "weights": Stage(
+                steps=800,
+                batch_size=8,
+                size=128,
+                lr=3e-4,
+                warmup=100,
+                decay=0.4,
+                ema=0.99,
+                validate_every=200,
+            ),
+            "joint": Stage(
+                steps=1500,
+                batch_size=8,
+                size=128,
+                lr=2e-4,
+                warmup=100,
+                decay=0.5,
+                ema=0.995,
+                validate_every=250,
+            ),
+        },
+        sampling=Sampling(sampler="dpm", steps=5, spacing="trailing"),
+    )
+
+
+def base_rgbn() -> Recipe:
+    """Four bands (R, G, B, NIR), from simulated clouds alone: there is no open set of real pairs with NIR at hand."""
+    small = base()
+    return small.model_copy(
+        update={
+            "name": "rgbn",
+            "summary": "Light DE for red, green, blue and near infrared; trained on simulated clouds",
+            "model": _light_de(4),
+            "bands": ("red", "green", "blue", "nir"),
+            "sources": (
+                Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.0, 0.75), weight=0.2),
+                Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.0, 0.75), weight=0.1),
+                Source(kind="landscapes", count=48, weight=0.7),
+            ),
+            "validation": (
+                Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.75, 1.0)),
+                Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.75, 1.0)),
+            ),
+        }
+    )
+
+
+def own() -> Recipe:
+    """The light model for anyone's pairs, or clear images (`--simulate`); bands and units are those of the files
+    (training/own.py)."""
+    return base().model_copy(
+        update={
+            "name": "own",
+            "summary": "Light DE, trained on own data",
+            "sources": (Source(),),
+            "validation": (Source(),),
+        }
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    "base": base,  # what ships: RGB
+    "rgbn": base_rgbn,  # and with near infrared
+    "own": own,  # --data is the user's
+    **papers.rows(),  # METHOD-DATASET, de-METHOD-DATASET
+}
+
+
+def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
+    """The recipe `name` with `settings` ("stages.joint.lr=1e-4") applied; UsageError names a wrong key and what it
+    allows."""
+    if name not in RECIPES:
+        raise UsageError(
+            f"There is no recipe named {name!r}. Choose base, rgbn, own, or a method of the papers on a data set: "
+            f"METHOD-DATA or de-METHOD-DATA, where METHOD is one of {', '.join(papers.PRIORS)} (alone also diffusion, "
+            f"diffcr) and DATA one of {', '.join(papers.DATA)}."
+        )
+    values = RECIPES[name]().model_dump()
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals:
+            raise UsageError(
+                f"--set {setting} is not of the form key=value. Write, for example, --set stages.joint.lr=1e-4."
+            )
+        _set(values, key, yaml.safe_load(text))
+    try:
+        return Recipe.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        kept = [part for n, part in enumerate(first["loc"]) if (n, first["loc"][0]) != (1, "model")]  # not the tag
+        where = ".".join(map(str, kept)) or name
+        raise UsageError(
+            f"The recipe value {where} cannot be {_shown(first['input'])}: {first['msg']}. Mend its --set."
+        ) from error
+
+
+def _shown(value: object) -> str:
+    return "what it is" if isinstance(value, dict | BaseModel) else repr(value)
+
+
+def _set(values: dict[str, Any], key: str, value: object) -> None:
+    """values["a"]["b"] = value for the key "a.b"; only keys that are there can be set (list items by their number)."""
+    *path, last = key.split(".")
+    here: Any = values
+    for part in path:
+        here = here[_known(here, part, key)]
+    here[_known(here, last, key)] = value
+
+
+def _known(here: Any, part: str, key: str) -> str | int:
+    if isinstance(here, list | tuple) and part.isdecimal() and int(part) < len(here):
+        return int(part)
+    if isinstance(here, dict) and part in here:
+        return part
+    keys = range(len(here)) if isinstance(here, list | tuple) else here if isinstance(here, dict) else ()
+    raise UsageError(
+        f"The recipe has no value {key!r}. "
+        f"Where {part!r} stands it knows: {', '.join(map(str, keys)) or 'no further parts'}."
+    )

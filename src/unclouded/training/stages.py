@@ -1,0 +1,163 @@
+"""What each stage of training teaches, and by which loss (Sui et al. 2024, section IV).
+
+prior: E alone (the only stage of an end-to-end network) · coarse: the CNP on images resized to a quarter · weights: WA
+at full size, CNP and E frozen · joint: CNP and WA · diffcr: DiffCR's one network.
+"""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from unclouded.diffusion.losses import l_ddpm, l_wa
+from unclouded.models.de import DE
+from unclouded.models.end_to_end import EndToEnd
+from unclouded.training.adversarial import METHODS, AdversarialStep, adversarial_step
+from unclouded.training.diffcr import l_diffcr
+from unclouded.training.perceptual import load as perceptual_features
+from unclouded.training.values import StageName
+
+Losses = dict[str, Tensor]
+
+# stage -> the parts of the model that learn in it; all others stay as they are
+TRAINS: dict[StageName, tuple[str, ...]] = {
+    "prior": ("prior",),
+    "coarse": ("cnp",),
+    "weights": ("wa",),
+    "joint": ("cnp", "wa"),
+    "diffcr": ("network",),
+}
+
+
+def charbonnier(a: Tensor, b: Tensor, epsilon: float = 1e-3) -> Tensor:
+    """L1, smooth at zero."""
+    return torch.sqrt((a - b).square() + epsilon**2).mean()
+
+
+def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
+    """L1 between the horizontal and vertical differences: asks for the edges, not only for the mean."""
+    loss = a.new_zeros(())
+    for dim in (-2, -1):
+        loss = loss + (a.diff(dim=dim) - b.diff(dim=dim)).abs().mean()
+    return loss
+
+
+def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
+    """E(y) against the clear image, both in [0, 1]. A prior with a loss of its own paper's states it as
+    `training_losses`."""
+    _seed(generator)
+    own: Callable[[Tensor, Tensor], Losses] | None = getattr(model.prior, "training_losses", None)
+    if own is not None:
+        return own(y, x0)
+    assert model.prior is not None, "the stage 'prior' needs a reference prior"
+    x_E = model.prior(y)
+    return {"charbonnier": charbonnier(x_E, x0), "gradient": gradient_loss(x_E, x0)}
+
+
+def _seed(generator: torch.Generator) -> None:
+    """Dropout and latent draws inside a prior follow the step's generator, so that resuming repeats them."""
+    torch.manual_seed(int(torch.randint(2**62, (1,), generator=generator)))
+
+
+class _Noised:
+    """x_t of eq. 4 at random t, with what it was made of; images in [-1, 1]."""
+
+    def __init__(self, model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> None:
+        self.y, self.x0 = 2 * y - 1, 2 * x0 - 1
+        self.t = torch.randint(model.schedule.T, (len(y),), generator=generator).to(y.device)
+        self.eps = torch.randn(x0.shape, generator=generator).to(x0)
+        self.x_t = model.schedule.add_noise(self.x0, self.eps, self.t)
+
+
+def _ddpm(model: DE, batch: _Noised) -> tuple[Tensor, Tensor]:
+    """(eq. 7, or ‖x0 − x̂0‖² for an x0-predicting CNP; x_{0,ε,t} of eq. 9)"""
+    out = model.cnp(torch.cat((batch.x_t, batch.y), dim=1), batch.t).float()
+    if model.config.prediction == "eps":
+        return l_ddpm(batch.eps, out), model.schedule.x0_from_eps(batch.x_t, out, batch.t)
+    return F.mse_loss(out, batch.x0), out
+
+
+def _wa(model: DE, batch: _Noised, x_E: Tensor, x0_eps: Tensor) -> Tensor:
+    """Eq. 16, W unclamped as in the paper's training."""
+    assert model.wa is not None, "the stages 'weights' and 'joint' need a weight-allocation network"
+    w = model.wa(torch.cat((batch.x_t, batch.y, x_E), dim=1), batch.t).float()
+    return l_wa(batch.x0, x0_eps, x_E, w)
+
+
+def _reference(model: DE, y: Tensor) -> Tensor:
+    with torch.no_grad():
+        x_E = model.reference(y)
+        x_E = None if x_E is None else x_E.float()
+    assert x_E is not None, "the stages 'weights' and 'joint' need a reference prior"
+    return 2 * x_E - 1
+
+
+def l_coarse(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
+    return {"ddpm": _ddpm(model, _Noised(model, y, x0, generator))[0]}
+
+
+def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
+    batch = _Noised(model, y, x0, generator)
+    with torch.no_grad():
+        x0_eps = _ddpm(model, batch)[1]
+    return {"wa": _wa(model, batch, _reference(model, y), x0_eps)}
+
+
+# Eq. 17: L_joint = λ L_DDPM + L_WA; λ is the factor of "ddpm" in the stage's loss_weights
+def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
+    batch = _Noised(model, y, x0, generator)
+    ddpm, x0_eps = _ddpm(model, batch)
+    return {"ddpm": ddpm, "wa": _wa(model, batch, _reference(model, y), x0_eps)}
+
+
+LOSSES: dict[StageName, Callable[[Any, Tensor, Tensor, torch.Generator], Losses]] = {
+    "prior": l_prior,
+    "coarse": l_coarse,
+    "weights": l_weights,
+    "joint": l_joint_terms,
+    "diffcr": l_diffcr,
+}
+
+
+def _adversary(model: DE | EndToEnd, perceptual: str | None) -> AdversarialStep | None:
+    """The step that trains the model's prior, if it is a GAN."""
+    name = model.config.prior
+    if name not in METHODS:
+        return None
+    features = perceptual_features(perceptual) if perceptual and METHODS[name].perceptual else None
+    return adversarial_step(name, cast(nn.Module, model.prior), model.bands, features)
+
+
+class StageModule(nn.Module):
+    """The model as one stage trains it: forward(y, x0, step seed) -> loss terms; everything but its parts is frozen.
+
+    Being one module with one forward is what lets Fabric wrap it for DDP and mixed precision.
+    """
+
+    def __init__(self, model: nn.Module, stage: StageName, perceptual: str | None = None) -> None:
+        super().__init__()
+        self.model = model
+        self.stage = stage
+        self.adversary: AdversarialStep | None = None
+        if stage == "prior":
+            self.adversary = _adversary(cast(DE | EndToEnd, model), perceptual)
+        model.requires_grad_(False).eval()
+        for part in self.parts().values():
+            part.requires_grad_(True).train()
+
+    def parts(self) -> dict[str, nn.Module]:
+        """The parts that learn, by name; a GAN's discriminator is one of them, though not of the model."""
+        parts: dict[str, nn.Module] = {name: getattr(self.model, name) for name in TRAINS[self.stage]}
+        return parts if self.adversary is None else {**parts, "discriminator": self.adversary.discriminator}
+
+    def forward(self, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
+        if self.adversary is not None:
+            _seed(generator)
+            return cast(Losses, self.adversary(y, x0))
+        return LOSSES[self.stage](self.model, y, x0, generator)
+
+    def trained_state(self) -> dict[str, Any]:
+        """The state of the parts that learn: what checkpoint and EMA hold."""
+        return {name: part.state_dict() for name, part in self.parts().items()}

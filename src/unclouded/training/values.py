@@ -1,0 +1,150 @@
+"""What a recipe and a run are: typed values, checked when made. The recipes stand in recipes.py and papers.py."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from unclouded.models.base import RestorationModel
+from unclouded.models.de import DE, DEConfig
+from unclouded.models.diffcr import DiffCR, DiffCRConfig
+from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
+from unclouded.sampling import PAPER, Sampling
+from unclouded.scenes.bands import BandSet
+
+StageName = Literal["prior", "coarse", "weights", "joint", "diffcr"]
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Source(_Value):
+    """Where training pairs come from; `path` is relative to --data, `weight` its share of the draws.
+
+    pairs: real pairs (a folder with cloud/ and label/, a manifest, or the layout of the known data set `dataset`, with
+    its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
+    to b of a fixed order by a hash of the stem · clear: clear images, clouded by the simulator; of each only the share
+    `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise.
+    """
+
+    kind: Literal["pairs", "clear", "landscapes"] = "pairs"
+    path: str = "."
+    dataset: str | None = None
+    split: str | None = None
+    share: tuple[float, float] = (0.0, 1.0)
+    drop_leaks: bool = False
+    weight: float = Field(1.0, gt=0)
+    rows: tuple[float, float] = (0.0, 1.0)
+    count: int = Field(24, ge=1)
+
+
+class Stage(_Value):
+    """One stage of training. `size` is the side of the square that the network sees; with `shrink` > 1 it is a crop of
+    size·shrink pixels, averaged over shrink×shrink (the coarse stage sees images at a quarter of their resolution).
+
+    The learning rate rises over `warmup` steps, stays, and falls linearly to zero over the last `decay` share of the
+    steps.
+    """
+
+    steps: int = Field(ge=1)
+    batch_size: int = Field(ge=1)
+    size: int = Field(256, ge=16)
+    shrink: int = Field(1, ge=1)
+    lr: float = Field(1e-5, gt=0)
+    weight_decay: float = Field(0.0, ge=0)
+    warmup: int = Field(0, ge=0)
+    decay: float = Field(0.0, ge=0, le=1)
+    ema: float = Field(0.9999, ge=0, lt=1)
+    clip: float = Field(1.0, gt=0)
+    loss_weights: dict[str, float] = {}  # factors of the stage's loss terms; a term that is not named has factor 1
+    validate_every: int = Field(2000, ge=1)
+
+
+# method of a model card -> its model; the config tells them apart
+METHODS = {"de": DE, "prior": EndToEnd, "diffcr": DiffCR}
+
+
+def _method(config: Any) -> str:
+    keys = config if isinstance(config, dict) else type(config).model_fields
+    return "de" if "cnp" in keys else "diffcr" if "encoder_blocks" in keys else "prior"
+
+
+ModelConfig = Annotated[
+    Annotated[DEConfig, Tag("de")] | Annotated[EndToEndConfig, Tag("prior")] | Annotated[DiffCRConfig, Tag("diffcr")],
+    Discriminator(_method),
+]
+
+
+class Recipe(_Value):
+    """A model and how it is trained. `units` says what the numbers of `bands` are: values of 8-bit pictures, or
+    reflectance (scenes.bands). `perceptual` is a file of VGG16 weights for the methods with a perceptual term
+    (training.perceptual); without it the term is left out, and the card says so."""
+
+    name: str
+    summary: str
+    model: ModelConfig
+    bands: tuple[str, ...] = ("red", "green", "blue")
+    units: Literal["display", "reflectance"] = "display"
+    sources: tuple[Source, ...]
+    validation: tuple[Source, ...]
+    validation_limit: int = Field(16, ge=1)
+    stages: dict[StageName, Stage]
+    sampling: Sampling = PAPER
+    seed: int = Field(0, ge=0)
+    perceptual: str | None = None
+    limits: tuple[str, ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if len(self.bands) != self.model.bands:
+            raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
+        unfit = self.stages.keys() - set(possible_stages(self.model))
+        if unfit:
+            raise ValueError(f"this model has no stage {unfit.pop()}; it has {', '.join(possible_stages(self.model))}")
+        return self
+
+    @property
+    def method(self) -> str:
+        """The name by which a model card calls the kind of model."""
+        return _method(self.model)
+
+    @property
+    def band_set(self) -> BandSet:
+        """The meaning of the model's channels, as the card states it."""
+        return BandSet.display(*self.bands) if self.units == "display" else BandSet.reflectance(*self.bands)
+
+    @property
+    def frames(self) -> int:
+        """Cloudy dates that the model takes."""
+        return getattr(self.model, "frames", 1)
+
+    def build(self) -> RestorationModel:
+        """The model with fresh weights."""
+        constructor: Any = METHODS[self.method]
+        return cast(RestorationModel, constructor(self.model))
+
+
+def possible_stages(model: DEConfig | EndToEndConfig | DiffCRConfig) -> Iterable[StageName]:
+    """The stages that train a part of this model, in their order."""
+    if isinstance(model, DiffCRConfig):
+        return ("diffcr",)
+    if isinstance(model, EndToEndConfig):
+        return ("prior",)
+    return ("coarse",) if model.prior is None else ("prior", "coarse", "weights", "joint")
+
+
+@dataclass(frozen=True)
+class Run:
+    """Where and how to train: what does not change the result (up to the precision)."""
+
+    data: Path
+    out: Path
+    stages: tuple[StageName, ...] | None = None  # only these of the recipe's
+    max_minutes: float = float("inf")
+    workers: int = 0
+    accelerator: str = "auto"
+    devices: int = 1
+    precision: str = "auto"

@@ -1,0 +1,75 @@
+"""The command itself: quick help without torch, and exit codes."""
+
+import subprocess
+import sys
+
+import pytest
+
+import unclouded
+from unclouded.cli import VERBS, main
+from unclouded.errors import UncloudedError, UsageError
+
+
+def test_help_and_the_package_do_not_import_torch() -> None:
+    code = (
+        "import sys, unclouded\n"
+        "from unclouded.cli import main\n"
+        "try: main(['--help'])\n"
+        "except SystemExit as stop: assert not stop.code\n"
+        "assert not {'torch', 'numpy', 'rasterio'} & set(sys.modules), 'help must be quick'"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for verb in VERBS:
+        assert verb in done.stdout
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_explains_itself(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([verb, "--help"])
+    assert not stop.value.code
+    assert "Usage" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["frobnicate"], 2, "No such command"),
+        (["remove"], 2, "Missing argument"),
+        (["train", "nonsense", "--data", ".", "--out", "x"], 2, "no recipe named 'nonsense'"),
+        (["train", "base", "--data", "absent", "--out", "{tmp}", "--max-minutes", "0"], 2, "max-minutes"),
+        (["train", "base", "--data", "absent", "--out", "{tmp}", "--stage", "last"], 2, "no stage 'last'"),
+        (["train", "base", "--data", "absent", "--out", "{tmp}"], 1, "absent"),
+        (["models", "info", "nonsense"], 2, "no model named 'nonsense'"),
+    ],
+)
+def test_wrong_use_is_one_message_and_an_exit_code(
+    arguments: list[str], code: int, message: str, tmp_path: object, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as stop:
+        main([argument.format(tmp=tmp_path) for argument in arguments])
+    error = capsys.readouterr().err
+    assert stop.value.code == code
+    assert message in error
+    assert "Traceback" not in error
+
+
+def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("unclouded.cli.cli.main", interrupted)
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 130
+    assert "Interrupted" in capsys.readouterr().err
+
+
+def test_public_names_are_what_they_say() -> None:
+    assert set(unclouded.__all__) <= set(dir(unclouded))
+    for name in unclouded.__all__:
+        assert getattr(unclouded, name) is not None
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        unclouded.nothing  # noqa: B018
+    assert issubclass(UsageError, UncloudedError)

@@ -1,0 +1,143 @@
+"""Tables say what was measured and never invent; a second run takes finished cells; figures carry their numbers."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from unclouded.cli import main
+from unclouded.datasets.images import read_image
+from unclouded.datasets.pairs import read_pairs
+from unclouded.errors import UsageError
+from unclouded.evaluation import costs, paper, sheets
+from unclouded.evaluation.evaluate import Score
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+def run(capsys, *arguments: object) -> tuple[int, str, str]:
+    with pytest.raises(SystemExit) as exit_:
+        main(["paper", *(str(a) for a in arguments)])
+    out, err = capsys.readouterr()
+    return int(exit_.value.code or 0), out, err
+
+
+@pytest.fixture
+def stems(tmp_path) -> Path:
+    path = tmp_path / "stems.txt"
+    path.write_text("1\n2\n")
+    return path
+
+
+def rows_of(path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
+    return {(r["method"], r["data"], r["shrink"]): r for r in csv.DictReader(path.read_text().splitlines())}
+
+
+def test_a_table_measures_what_is_here_and_says_what_is_not(capsys, tiny_models, tiny_rice, stems, tmp_path):
+    arguments = ["table5", "--models", tiny_models, "--data", f"rice2={tiny_rice}", "--split", f"rice2={stems}"]
+    code, out, err = run(capsys, *arguments, "--out", tmp_path / "o", "--json")
+    assert code == 0, err
+    rows = rows_of(tmp_path / "o" / "table5.csv")
+    assert len(rows) == 18
+    de = rows["DE-MSDA", "rice2", "1"]
+    assert float(de["psnr ours"]) > 0
+    assert (de["psnr paper"], de["ssim paper"], de["n"]) == ("33.60", "0.884", "2")
+    prior = rows["MSDA-CR", "rice2", "1"]  # the prior inside the DE file
+    assert prior["psnr ours"] != de["psnr ours"]
+    for missing in (("CVAE", "rice2", "1"), ("DE-MSDA", "rice1", "1")):
+        assert rows[missing]["psnr ours"] == paper.NOT_RUN
+        assert rows[missing]["note"].startswith(paper.NOT_RUN)
+    assert rows["DE-MSDA", "rice1", "1"]["psnr paper"] == "35.36"
+    assert len(json.loads(out)["cells"]) == 18
+    assert "| DE-MSDA | rice2 |" in (tmp_path / "o" / "table5.md").read_text()
+    assert "DE-MSDA & rice2" in (tmp_path / "o" / "table5.tex").read_text()
+
+
+def test_finished_cells_are_kept_until_something_changes(capsys, tiny_models, tiny_rice, stems, tmp_path, monkeypatch):
+    arguments = ["table9", "--models", tiny_models, "--data", f"rice2={tiny_rice}", "--split", f"rice2={stems}"]
+    arguments += ["--out", tmp_path, "--json"]
+    first = run(capsys, *arguments)[1]
+    measured = []
+    monkeypatch.setattr(
+        paper, "_measure", lambda *a: measured.append(a) or paper.Cell(a[0], a[1], a[2], {"psnr": {"mean": 1.0}})
+    )
+    assert run(capsys, *arguments)[1] == first
+    assert not measured
+    run(capsys, *arguments, "--steps", 3)
+    assert {a[0] for a in measured} == {"pure diffusion", "reference prior alone", "DE"}
+    found = {cell[0]: cell[3] for cell in (list(c.values()) for c in json.loads(first)["cells"]) if cell[1] == "rice2"}
+    psnr = [found[name]["psnr"]["mean"] for name in ("pure diffusion", "reference prior alone", "DE")]
+    assert len(set(psnr)) == 3
+
+
+def test_the_resolution_gap_averages_the_test_images(capsys, tiny_models, tiny_rice, tmp_path):
+    pairs = read_pairs(tiny_rice)
+    table = paper.Table("table7", "t", (paper.Row("DE", (("de-msda-{data}", "model"),)),), ("rice2",), shrink=(1, 2))
+    cells = list(paper.run(table, paper.Setting(tiny_models, {"rice2": pairs[:2]}, tmp_path)))
+    assert [cell.shrink for cell in cells] == [1, 2]
+    assert cells[0].values["psnr"] != cells[1].values["psnr"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--data", "rice2"], "not of the form NAME=VALUE"),
+        (["--data", "cuhk-cr1=."], "This table has no data set 'cuhk-cr1'. It has: rice1, rice2"),
+        (["--protocol", "mine"], "no protocol 'mine'"),
+    ],
+)
+def test_wrong_use_of_a_table(capsys, tmp_path, arguments, said):
+    code, _, err = run(capsys, "table5", "--models", tmp_path, "--out", tmp_path, *arguments)
+    assert code == 2
+    assert said in err
+    with pytest.raises(UsageError, match="no table 'table99'"):
+        paper.get("table99")
+
+
+def test_costs_stand_beside_the_published_ones(capsys, tmp_path):
+    command = ["table10", "--size", 32, "--steps", 2, "--repeats", 1, "--only", "CVAE", "--device", "cpu"]
+    code, out, err = run(capsys, *command, "--out", tmp_path, "--json")
+    assert code == 0, err
+    (cvae,) = json.loads(out)["rows"]
+    assert cvae["parameters"] / 1e6 == pytest.approx(15.56, abs=0.005)
+    assert cvae["note"] == ""
+    assert "hold tensors without effect" in costs._measure("SpA-GAN", "spagan", 32, 1, 1, "cpu").note
+    assert "| CVAE | 15.56 | 15.56 |" in (tmp_path / "table10.md").read_text()
+    with pytest.raises(UsageError, match="no method 'X' in Table X"):
+        next(costs.measure_all(32, 1, 1, ["X"], "cpu"))
+
+
+@pytest.mark.parametrize(("name", "lines"), [("fig4", 8), ("fig8", 3), ("fig9", 4), ("fig11", 11)])
+def test_figures_write_a_picture_and_its_numbers(capsys, tiny_models, tiny_rice, tmp_path, name, lines):
+    model = tiny_models / "de-msda-rice2.safetensors"
+    code, _, err = run(capsys, name, "--model", model, "--data", tiny_rice, "--limit", 2, "--out", tmp_path, "--json")
+    assert code == 0, err
+    rows = list(csv.reader((tmp_path / f"{name}.csv").read_text().splitlines()))
+    assert len(rows) == 1 + lines
+    assert (tmp_path / f"{name}.png").read_bytes().startswith(b"\x89PNG")
+    if name == "fig11":
+        assert [row[0] for row in rows[1:]][:3] == ["0", "0.1", "0.2"]
+        assert len({row[1] for row in rows[1:]}) > 5  # the floor matters
+    if name == "fig8":
+        assert all(0.3 <= float(row[3]) <= float(row[2]) <= float(row[4]) <= 1 for row in rows[1:])
+
+
+def test_comparison_sheets_hold_an_image_a_method(capsys, tiny_models, tiny_rice, tmp_path):
+    model = tiny_models / "de-msda-rice2.safetensors"
+    arguments = ["fig6", "--model", model, "--prior", "--data", tiny_rice, "--out", tmp_path]
+    code, _, err = run(capsys, *arguments, "--stem", "2", "--stem", "4")
+    assert code == 0, err
+    # cloudy, prior, model, clear; two rows with captions
+    assert read_image(tmp_path / "fig6.png").shape == (3, 14 + 2 * (192 + 14), 4 * (192 + 2))
+    assert run(capsys, *arguments, "--extremes", 1)[0] == 0
+    assert {path.name for path in tmp_path.glob("fig6-*.png")} == {"fig6-best.png", "fig6-median.png", "fig6-worst.png"}
+    code, _, err = run(capsys, *arguments, "--extremes", 9)
+    assert code == 2
+    assert "4 images cannot give 9" in err
+
+
+def test_extremes_are_ranked_by_the_metric():
+    scores = [Score(str(n), 9, 9, 0, {"psnr": float(n)}) for n in (3, 1, 5, 2, 4)]
+    assert sheets.extremes(scores, 1) == {"best": ["5"], "median": ["3"], "worst": ["1"]}
+    assert sheets.extremes(scores, 2)["worst"] == ["2", "1"]

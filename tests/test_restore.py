@@ -1,0 +1,173 @@
+"""The Restorer: laws of position, batch and samples; layouts and dtypes; devices that are not there."""
+
+from html import escape
+from pathlib import Path
+
+import numpy as np
+import pytest
+import rasterio
+import torch
+from rasterio.transform import Affine
+
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.models.card import ModelCard
+from unclouded.models.de import DE, DEConfig
+from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
+from unclouded.models.unet import UNetConfig
+from unclouded.restore import Restorer
+from unclouded.restore_scene import restore_scene
+from unclouded.sampling import Sampling
+from unclouded.scenes.bands import BandSet
+
+PRIOR = {"channels": (8, 8), "blocks": (1, 1)}
+SAMPLING = Sampling(steps=3)
+
+
+def _restorer(bands: int = 3, wa: bool = True) -> Restorer:
+    network = {"channels": 8, "res_blocks": 1, "multipliers": (1, 1), "attention": (), "heads": 1}
+    config = DEConfig(
+        bands=bands,
+        prior="light" if wa else None,
+        prior_options=PRIOR if wa else {},
+        cnp=UNetConfig(2 * bands, bands, **network),
+        wa=UNetConfig(3 * bands, bands, **network) if wa else None,
+    )
+    model = DE(config)
+    for p in model.parameters():  # also the layers that start at zero
+        torch.nn.init.normal_(p, std=0.1)
+    names = [f"b{i}" for i in range(bands)]
+    card = ModelCard(name="t", method="de", architecture={}, bands=BandSet.display(*names), sampling=SAMPLING)
+    return Restorer(model, card, device="cpu")
+
+
+def test_the_answer_is_in_range_and_of_the_same_size() -> None:
+    y = torch.rand(2, 3, 21, 34)
+    restored = _restorer().restore(y)
+    assert restored.clear.shape == restored.w.shape == restored.prior.shape == y.shape
+    assert restored.spread is None
+    assert restored.clear.min() >= 0
+    assert restored.clear.max() <= 1
+    assert restored.w.min() >= 0.3  # the weight floor
+
+
+def test_batch_and_order_do_not_change_an_image() -> None:
+    restorer, y = _restorer(), torch.rand(3, 3, 16, 16)
+    origins = [(0, 0), (5, 9), (100, 3)]
+    together = restorer.restore(y, origins).clear
+    for i in (2, 0, 1):
+        alone = restorer.restore(y[i : i + 1], origins[i : i + 1]).clear
+        torch.testing.assert_close(alone[0], together[i], rtol=1e-5, atol=1e-6)
+
+
+def test_noise_belongs_to_the_place_in_the_scene_and_to_the_seed() -> None:
+    restorer, y = _restorer(wa=False), torch.rand(1, 3, 16, 16)
+    here = restorer.restore(y, [(0, 0)]).clear
+    assert not torch.equal(restorer.restore(y, [(7, 0)]).clear, here)
+    assert not torch.equal(restorer.restore(y, [(0, 0)], Sampling(steps=3, seed=1)).clear, here)
+    torch.testing.assert_close(restorer.restore(y, [(0, 0)]).clear, here, rtol=0, atol=0)
+
+
+def test_samples_give_their_mean_and_standard_deviation() -> None:
+    restorer, y = _restorer(wa=False), torch.rand(1, 3, 16, 16)
+    three = restorer.restore(y, sampling=Sampling(steps=2, samples=3))
+    assert three.spread is not None
+    seen: list[torch.Tensor] = []
+
+    def keep(step) -> None:  # type: ignore[no-untyped-def]
+        if step.index == 1:
+            seen.append((step.x0 / 2 + 0.5).clamp(0, 1)[..., :16, :16])
+
+    restorer.restore(y, sampling=Sampling(steps=2, samples=3), on_step=keep)
+    torch.testing.assert_close(three.clear, torch.stack(seen).mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(three.spread, torch.stack(seen).std(0), rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "sampling",
+    [Sampling(sampler=s, steps=4) for s in ("ddim", "ddpm", "dpm")]
+    + [Sampling(steps=4, eta=0.5), Sampling(steps=3, start=400)],
+)
+def test_a_weight_floor_of_one_gives_the_prior_whatever_the_sampler(sampling: Sampling) -> None:
+    restored = _restorer().restore(torch.rand(1, 3, 16, 16), sampling=sampling.model_copy(update={"weight_floor": 1.0}))
+    torch.testing.assert_close(restored.clear, restored.prior, rtol=1e-5, atol=1e-5)
+
+
+def test_an_end_to_end_model_is_its_prior() -> None:
+    model = EndToEnd(EndToEndConfig(prior="light", prior_options=PRIOR))
+    card = ModelCard(name="t", method="prior", architecture={}, bands=BandSet.display("red", "green", "blue"))
+    y = torch.rand(1, 3, 9, 9)
+    torch.testing.assert_close(Restorer(model, card, "cpu").restore(y).clear, y)  # untrained, Light is the identity
+
+
+def test_images_come_back_in_their_own_layout_kind_and_dtype() -> None:
+    restorer = _restorer()
+    picture = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)
+    clear = restorer(picture)
+    assert clear.shape == picture.shape
+    assert clear.dtype == np.uint8
+    np.testing.assert_array_equal(restorer(np.moveaxis(picture, -1, 0)), np.moveaxis(clear, -1, 0))
+    tensor = torch.from_numpy(picture)
+    torch.testing.assert_close(restorer(tensor), torch.from_numpy(clear))
+    floats = restorer(picture.astype(np.float32) / 255)
+    assert floats.dtype == np.float32
+    np.testing.assert_allclose(floats, clear / 255, atol=0.5 / 255 + 1e-5)
+
+
+def test_a_wrong_number_of_bands_says_which_it_wants() -> None:
+    restorer = _restorer()
+    with pytest.raises(UncloudedError, match="b0, b1, b2"):
+        restorer(np.zeros((8, 8, 5), np.uint8))
+    with pytest.raises(UncloudedError, match="b0, b1, b2"):
+        restorer.restore(torch.zeros(1, 4, 8, 8))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_a_device_that_is_not_here_is_wrong_use() -> None:
+    restorer = _restorer()
+    for device in ("cuda", "nonsense"):
+        with pytest.raises(UsageError, match="no device"):
+            Restorer(restorer.model, restorer.card, device)
+    with pytest.raises(UsageError, match="no precision 'fp8'"):
+        Restorer(restorer.model, restorer.card, "cpu", precision="fp8")
+
+
+def test_a_warm_start_needs_a_prior() -> None:
+    with pytest.raises(UsageError, match="warm start"):
+        _restorer(wa=False).restore(torch.rand(1, 3, 8, 8), sampling=Sampling(steps=2, start=300))
+
+
+def test_the_weights_of_one_step_and_the_mean_of_all() -> None:
+    restorer, y, steps = _restorer(), torch.rand(1, 3, 9, 12), Sampling(steps=3, samples=2, weight_floor=0)
+    seen: dict[int, list[torch.Tensor]] = {1: [], 2: [], 3: []}
+
+    def keep(step) -> None:  # type: ignore[no-untyped-def]
+        seen[step.index + 1].append(step.w[..., :9, :12])
+
+    mean = restorer.restore(y, sampling=steps, on_step=keep).w
+    chosen = {k: restorer.restore(y, sampling=steps, weights_step=k).w for k in seen}
+    for k, drawn in seen.items():
+        torch.testing.assert_close(chosen[k], torch.stack(drawn).mean(0), rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(mean, torch.stack(list(chosen.values())).mean(0), rtol=1e-5, atol=1e-6)
+    assert not torch.equal(chosen[1], chosen[3])
+
+
+def test_a_calibrated_spread_reaches_the_file_and_is_explained(tmp_path: Path) -> None:
+    with rasterio.open(
+        tmp_path / "in.tif", "w", driver="GTiff", count=3, height=20, width=24, dtype="uint8", crs="EPSG:32633",
+        transform=Affine(10, 0, 5e5, 0, -10, 4e6),
+    ) as file:  # fmt: skip
+        file.write(np.random.default_rng(0).integers(1, 255, (3, 20, 24)).astype(np.uint8))
+    restorer, found = _restorer(wa=False), []
+    for factors in ((), (2.0, 3.0, 0.5)):
+        restorer.card = restorer.card.model_copy(update={"spread_scale": factors})
+        report = restore_scene(
+            tmp_path / "in.tif", tmp_path / "out.tif", model=restorer, sampling=Sampling(steps=2, samples=2),
+            uncertainty_out=tmp_path / "u.tif", report=tmp_path / "r.html", overwrite=True,
+        )  # fmt: skip
+        with rasterio.open(tmp_path / "u.tif") as file:
+            found.append(file.read())
+        assert report.uncertainty is not None
+        assert escape(report.uncertainty) in (tmp_path / "r.html").read_text()
+        assert ("not compared with true errors" in report.uncertainty) == (not factors)
+    assert "b0 2, b1 3, b2 0.5" in report.uncertainty
+    np.testing.assert_allclose(found[1], found[0] * np.array([2, 3, 0.5])[:, None, None], rtol=1e-5)

@@ -1,0 +1,200 @@
+"""Training: losses fall, a resumed run equals an uninterrupted one, only what a stage trains changes."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.models import store
+from unclouded.models.de import DE, DEConfig
+from unclouded.models.unet import UNetConfig
+from unclouded.sampling import Sampling
+from unclouded.scenes.bands import BandSet
+from unclouded.scenes.simulate import simulate_clouds
+from unclouded.training.data import Examples, open_pool
+from unclouded.training.loop import Run, learning_rate, read_log, train
+from unclouded.training.recipes import Recipe, Source, Stage, recipe
+from unclouded.training.stages import LOSSES, TRAINS, l_coarse
+
+STAGES = ("prior", "coarse", "weights", "joint")
+
+
+def _recipe(steps: int = 3, size: int = 32, lr: float = 1e-3, **values: object) -> Recipe:
+    network = {"channels": 16, "res_blocks": 1, "multipliers": (1, 2), "attention": (), "heads": 1, "patch": 2}
+    stages = {
+        name: Stage(steps=steps, batch_size=4, size=size, shrink=2 if name == "coarse" else 1, lr=lr, ema=0.9)
+        for name in STAGES
+    }
+    config = DEConfig(
+        prior="light",
+        prior_options={"channels": (16, 32), "blocks": (1, 1)},
+        cnp=UNetConfig(6, 3, **network),
+        wa=UNetConfig(9, 3, **network, scale_shift=False),
+        prediction="x0",
+    )
+    fields = {
+        "name": "tiny",
+        "summary": "for tests",
+        "model": config,
+        "sources": (Source(),),
+        "validation": (Source(),),
+        "validation_limit": 2,
+        "stages": stages,
+        "sampling": Sampling(sampler="dpm", steps=2, spacing="trailing"),
+    }
+    return Recipe.model_validate(fields | values)
+
+
+@pytest.fixture(scope="module")
+def pairs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six 64×64 pairs: soft coloured fields under simulated cloud."""
+    root = tmp_path_factory.mktemp("pairs")
+    rng = np.random.default_rng(0)
+    for folder in ("cloud", "label"):
+        (root / folder).mkdir()
+    for n in range(6):
+        small = rng.uniform(0.1, 0.5, (3, 4, 4)).astype(np.float32)
+        clear = np.repeat(np.repeat(small, 16, axis=1), 16, axis=2)
+        cloudy = simulate_clouds(clear, rng, kind="thin").cloudy
+        for folder, image in (("cloud", cloudy), ("label", clear)):
+            Image.fromarray((np.moveaxis(image, 0, -1) * 255).astype(np.uint8)).save(root / folder / f"{n}.png")
+    return root
+
+
+def _run(recipe: Recipe, pairs: Path, out: Path, **options: object) -> None:
+    for _ in train(recipe, Run(pairs, out, accelerator="cpu", **options)):  # type: ignore[arg-type]
+        pass
+
+
+def test_a_resumed_run_equals_an_uninterrupted_one(pairs: Path, tmp_path: Path) -> None:
+    _run(_recipe(), pairs, tmp_path / "whole")
+    for stop in (1, 3, 2, 3, 100):  # interrupted again and again
+        for n, _ in enumerate(train(_recipe(), Run(pairs, tmp_path / "parts", accelerator="cpu")), start=1):
+            if n == stop:
+                break
+    for stage in STAGES:
+        whole, parts = (torch.load(tmp_path / run / f"{stage}.ckpt") for run in ("whole", "parts"))
+        for key in ("model", "ema", "optimizer"):
+            torch.testing.assert_close(parts[key], whole[key], rtol=0, atol=0)
+    whole, parts = (store.load(tmp_path / run / "tiny.safetensors")[0] for run in ("whole", "parts"))
+    torch.testing.assert_close(parts.state_dict(), whole.state_dict(), rtol=0, atol=0)
+    steps = [(entry["stage"], entry["step"]) for entry in read_log(tmp_path / "parts")]
+    assert steps == sorted(set(steps), key=lambda s: (STAGES.index(s[0]), s[1]))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_changes_what_it_trains_and_nothing_else(pairs: Path, tmp_path: Path, stage: str) -> None:
+    torch.manual_seed(0)
+    before = DE(_recipe().model).state_dict()
+    _run(_recipe(steps=3), pairs, tmp_path, stages=(stage,))
+    after = store.load(tmp_path / "tiny.safetensors")[0].state_dict()
+    changed = {
+        name.split(".")[0] for name, tensor in before.items() if not torch.equal(after[name], tensor.half().float())
+    }
+    assert changed == set(TRAINS[stage])  # type: ignore[index]
+
+
+def test_max_minutes_stops_cleanly_and_the_same_command_goes_on(pairs: Path, tmp_path: Path) -> None:
+    _run(_recipe(steps=4), pairs, tmp_path, max_minutes=1e-9)
+    assert not torch.load(tmp_path / "prior.ckpt")["done"]
+    _run(_recipe(steps=4), pairs, tmp_path)
+    assert all(torch.load(tmp_path / f"{stage}.ckpt")["done"] for stage in STAGES)
+
+
+def test_a_checkpoint_of_other_settings_is_refused(pairs: Path, tmp_path: Path) -> None:
+    _run(_recipe(), pairs, tmp_path, stages=("prior",))
+    with pytest.raises(UncloudedError, match="another value of stage"):
+        _run(_recipe(lr=5e-4), pairs, tmp_path, stages=("prior",))
+    (tmp_path / "prior.ckpt").write_bytes(b"not a checkpoint")
+    with pytest.raises(UncloudedError, match="cannot be read"):
+        _run(_recipe(), pairs, tmp_path, stages=("prior",))
+
+
+def test_the_card_says_what_the_model_was_made_from(pairs: Path, tmp_path: Path) -> None:
+    _run(_recipe(steps=2), pairs, tmp_path)
+    card = store.read_card(tmp_path / "tiny.safetensors")
+    assert card.training is not None
+    assert card.training.steps == dict.fromkeys(STAGES, 2)
+    assert card.training.settings["stages"]["joint"]["lr"] == 1e-3
+    assert card.sampling == _recipe().sampling
+    for stage in STAGES:
+        assert (tmp_path / "samples" / f"{stage}-0000002.png").stat().st_size > 0
+
+
+def test_the_log_holds_the_validation_scores(pairs: Path, tmp_path: Path) -> None:
+    _run(_recipe(steps=2), pairs, tmp_path, stages=("prior",))
+    last = json.loads((tmp_path / "log.jsonl").read_text().splitlines()[-1])
+    assert set(last["validation"]) == {"./psnr", "./ssim"}
+    assert last["images_per_second"] > 0
+
+
+def test_the_learning_rate_rises_stays_and_falls() -> None:
+    stage = Stage(steps=100, batch_size=1, lr=1.0, warmup=9, decay=0.5)
+    rates = [learning_rate(stage, s) for s in range(100)]
+    assert rates[:3] == pytest.approx([0.1, 0.2, 0.3])
+    assert rates[10:50] == [1.0] * 40
+    assert rates[75] == pytest.approx(0.5)
+    assert rates[99] == pytest.approx(0.02)
+
+
+def test_recipes_are_values_and_wrong_settings_are_named() -> None:
+    changed = recipe("de-msda-rice2", ["stages.joint.lr=2e-5", "model.cnp.channels=32", "validation_limit=3"])
+    assert (changed.stages["joint"].lr, changed.model.cnp.channels, changed.validation_limit) == (2e-5, 32, 3)
+    with pytest.raises(UsageError, match=r"no recipe named 'x'.*base"):
+        recipe("x")
+    with pytest.raises(UsageError, match=r"no value 'stages.joint.rate'.*steps"):
+        recipe("base", ["stages.joint.rate=1"])
+    with pytest.raises(UsageError, match=r"stages.joint.steps cannot be 'many'"):
+        recipe("base", ["stages.joint.steps=many"])
+    with pytest.raises(UsageError, match="key=value"):
+        recipe("base", ["seed"])
+
+
+def test_the_papers_recipe_is_the_papers() -> None:
+    r = recipe("de-msda-rice2")
+    assert [s.lr for n, s in r.stages.items() if n != "prior"] == [1e-5] * 3
+    assert (r.stages["coarse"].size, r.stages["coarse"].batch_size, r.stages["coarse"].shrink) == (64, 64, 4)
+    assert (r.stages["weights"].size, r.stages["weights"].batch_size, r.stages["weights"].ema) == (256, 16, 0.9999)
+    assert r.sampling == Sampling(sampler="ddim", steps=50, spacing="leading", weight_floor=0.3)
+
+
+def _loss(model: DE, stage: str, batch: list[torch.Tensor]) -> float:
+    """The stage's loss on a fixed batch with fixed steps and noise."""
+    with torch.no_grad():
+        terms = LOSSES[stage](model, *batch, torch.Generator().manual_seed(0))  # type: ignore[index]
+    return float(sum(terms.values()))
+
+
+def test_the_stages_lower_their_losses_on_real_pairs(data_dir: Path, tmp_path: Path) -> None:
+    source = Source(path="rice1", split="rice1-train")
+    real = _recipe(steps=40, lr=2e-3, sources=(source,), validation=(source,))
+    _run(real, data_dir, tmp_path)
+    torch.manual_seed(real.seed)
+    model = DE(real.model).train()
+    pool = open_pool(source, data_dir, BandSet.display(*real.bands))
+    for stage in STAGES:
+        examples = Examples([pool], [1.0], real.stages[stage], (99,))  # type: ignore[index]
+        batch = [torch.stack(images) for images in zip(*(examples[n] for n in range(32)), strict=True)]
+        before = _loss(model, stage, batch)
+        for name, part in torch.load(tmp_path / f"{stage}.ckpt")["ema"].items():
+            getattr(model, name).load_state_dict(part)
+        assert _loss(model, stage, batch) < 0.97 * before, stage
+
+
+def test_half_precision_stays_inside_the_networks(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Images, targets and losses are float32; only what the networks compute is bf16."""
+    seen = {}
+
+    def spy(model: DE, y: torch.Tensor, x0: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+        seen.update(y=y.dtype, x0=x0.dtype, conv=torch.nn.functional.conv2d(y, y.new_zeros(1, 3, 1, 1)).dtype)
+        losses = l_coarse(model, y, x0, generator)
+        seen["loss"] = losses["ddpm"].dtype
+        return losses
+
+    monkeypatch.setitem(LOSSES, "coarse", spy)
+    _run(_recipe(steps=1), pairs, tmp_path, stages=("coarse",), precision="bf16")
+    assert seen == {"y": torch.float32, "x0": torch.float32, "conv": torch.bfloat16, "loss": torch.float32}

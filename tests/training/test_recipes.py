@@ -1,0 +1,91 @@
+"""Recipes: every method on every data set is a checked value, and old checkpoints stay good."""
+
+import pytest
+from pydantic import ValidationError
+
+from unclouded.datasets import catalog
+from unclouded.errors import UsageError
+from unclouded.evaluation import paper
+from unclouded.models.de import paper_config
+from unclouded.models.end_to_end import EndToEndConfig
+from unclouded.training import papers
+from unclouded.training.loop import _identity
+from unclouded.training.recipes import RECIPES, recipe
+from unclouded.training.values import Recipe, Source, Stage
+
+
+def test_every_recipe_goes_by_its_own_name_and_survives_being_written_down() -> None:
+    for name in RECIPES:
+        found = recipe(name)
+        assert found.name == name
+        assert Recipe.model_validate_json(found.model_dump_json()) == found
+
+
+def test_every_file_that_the_papers_tables_look_for_has_a_recipe() -> None:
+    for table in paper.TABLES.values():
+        for row in table.rows:
+            for data in table.data:
+                stems = [stem.format(data=data) for stem, what in row.candidates if what != "input"]
+                assert not stems or set(stems) <= RECIPES.keys(), stems
+
+
+@pytest.mark.parametrize("dataset", papers.DATA)
+def test_bands_and_units_are_the_data_sets(dataset: str) -> None:
+    found, entry = recipe(f"de-msda-{dataset}"), catalog.get(dataset)
+    assert found.bands == entry.bands
+    assert found.model == paper_config(len(entry.bands), "msda")
+    assert found.units == ("reflectance" if entry.dtype == "uint16" else "display")
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "stages"),
+    [
+        ("cvae-rice1", "prior", ["prior"]),
+        ("diffusion-rice2", "de", ["coarse"]),
+        ("de-spagan-cuhk-cr1", "de", ["prior", "coarse", "weights", "joint"]),
+        ("de-msda-rice2-weights", "de", ["prior", "coarse", "weights"]),
+        ("diffcr-sen2-mtc-new", "diffcr", ["diffcr"]),
+    ],
+)
+def test_each_method_has_its_stages(name: str, method: str, stages: list[str]) -> None:
+    found = recipe(name)
+    assert (found.method, list(found.stages)) == (method, stages)
+
+
+def test_variants_are_the_tables() -> None:
+    fine, two = recipe("de-msda-rice2-fine"), recipe("de-msda-cuhk-cr1-2m")
+    assert (fine.stages["coarse"].size, fine.stages["coarse"].shrink) == (256, 1)
+    assert {name: (s.size, s.shrink) for name, s in two.stages.items()} == {
+        "prior": (128, 4), "coarse": (32, 16), "weights": (128, 4), "joint": (128, 4),
+    }  # fmt: skip
+    dates = [recipe(f"diffcr-sen2-mtc-new{suffix}").frames for suffix in ("", "-n1", "-n2", "-eps")]
+    assert dates == [3, 1, 2, 3]
+    assert recipe("diffcr-rice2-eps").model.prediction == "eps"
+
+
+def test_a_stage_that_the_model_lacks_is_refused() -> None:
+    with pytest.raises(ValidationError, match="no stage joint; it has prior"):
+        Recipe(
+            name="x", summary="", model=EndToEndConfig(prior="msda"), sources=(Source(),), validation=(Source(),),
+            stages={"joint": Stage(steps=1, batch_size=1)},
+        )  # fmt: skip
+
+
+def test_messages_name_the_key_without_the_kind_of_model() -> None:
+    with pytest.raises(UsageError, match=r"value model\.cnp\.channels cannot be 'x'"):
+        recipe("de-msda-rice2", ["model.cnp.channels=x"])
+    with pytest.raises(UsageError, match=r"value stages\.prior\.lr cannot be 'x'"):
+        recipe("msda-rice2", ["stages.prior.lr=x"])
+    with pytest.raises(UsageError, match=r"the CNP must take 8 channels"):
+        recipe("de-msda-rice2", ["model.bands=4"])
+
+
+def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> None:
+    base = recipe("base")
+    known = {"kind", "path", "split", "weight", "rows", "count"}
+    identity = _identity(base, "prior")
+    assert identity.keys() == {"model", "bands", "sources", "seed", "stage"}
+    assert all(source.keys() == known for source in identity["sources"])
+    changed = base.model_copy(update={"units": "reflectance", "sources": (Source(share=(0.0, 0.5)),)})
+    assert _identity(changed, "prior")["units"] == "reflectance"
+    assert _identity(changed, "prior")["sources"][0]["share"] == [0.0, 0.5]
