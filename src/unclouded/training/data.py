@@ -215,7 +215,7 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
     def __getitem__(self, n: int) -> tuple[Tensor, Tensor]:
         rng = np.random.default_rng((*self.key, n))
         pool = self.pools[rng.choice(len(self.pools), p=self.shares)]
-        y, x0 = pool.draw(rng, self.stage.size * self.stage.shrink)
+        y, x0 = pool.draw(rng, self.stage.size_at(n // self.stage.batch_size) * self.stage.shrink)
         turns, flip = int(rng.integers(4)), bool(rng.integers(2))
         return self._finish(y, turns, flip), self._finish(x0, turns, flip)
 

@@ -64,9 +64,11 @@ def base() -> Recipe:
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": Stage(
-                steps=5000,
+                steps=6400,
                 batch_size=8,
                 size=128,
+                last_size=256,
+                last_share=0.125,
                 lr=1e-3,
                 weight_decay=1e-4,
                 warmup=200,

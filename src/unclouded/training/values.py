@@ -45,14 +45,19 @@ class Stage(_Value):
     """One stage of training. `size` is the side of the square that the network sees; with `shrink` > 1 it is a crop of
     size·shrink pixels, averaged over shrink×shrink (the coarse stage sees images at a quarter of their resolution).
 
-    The learning rate rises over `warmup` steps, stays, and falls linearly to zero over the last `decay` share of the
-    steps.
+    The last `last_share` of the steps may see larger squares (`last_size`): small ones are many and varied, large ones
+    are what the network will meet. The learning rate rises over `warmup` steps, stays, and falls linearly to zero over
+    the last `decay` share of the steps. `from_prior` is the share of the examples whose x_t is noised from the
+    reference prior's answer and not from the clear image, as at sampling after a warm start (stages weights and joint).
     """
 
     steps: int = Field(ge=1)
     batch_size: int = Field(ge=1)
     size: int = Field(256, ge=16)
+    last_size: int | None = Field(None, ge=16)
+    last_share: float = Field(0.0, ge=0, le=1)
     shrink: int = Field(1, ge=1)
+    from_prior: float = Field(0.0, ge=0, le=1)
     lr: float = Field(1e-5, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup: int = Field(0, ge=0)
@@ -61,6 +66,11 @@ class Stage(_Value):
     clip: float = Field(1.0, gt=0)
     loss_weights: dict[str, float] = {}  # factors of the stage's loss terms; a term that is not named has factor 1
     validate_every: int = Field(2000, ge=1)
+
+    def size_at(self, step: int) -> int:
+        """The side of the square that the network sees in this step (counted from 0)."""
+        late = self.last_size is not None and step >= (1 - self.last_share) * self.steps
+        return self.last_size if late and self.last_size else self.size
 
 
 # method of a model card -> its model; the config tells them apart
