@@ -18,7 +18,7 @@ from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training.data import Examples, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
-from unclouded.training.stages import LOSSES, TRAINS, l_coarse
+from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse
 
 STAGES = ("prior", "coarse", "weights", "joint")
 
@@ -162,6 +162,25 @@ def test_the_papers_recipe_is_the_papers() -> None:
     assert r.sampling == Sampling(sampler="ddim", steps=50, spacing="leading", weight_floor=0.3)
 
 
+def test_the_last_steps_see_larger_crops(pairs: Path) -> None:
+    stage = Stage(steps=8, batch_size=2, size=16, last_size=32, last_share=0.25)
+    examples = Examples([open_pool(Source(), pairs, BandSet.display("red", "green", "blue"))], [1.0], stage, (0,))
+    assert [examples[n][0].shape[-1] for n in (0, 11, 12, 15)] == [16, 16, 32, 32]
+
+
+def test_from_the_prior_means_that_x_t_knows_nothing_of_the_answer() -> None:
+    """With the noise of the last t nearly gone from view: two answers, one cloudy image, one x_t."""
+    torch.manual_seed(0)
+    model = DE(_recipe().model).eval()  # type: ignore[arg-type]
+    y, x_E = torch.rand(2, 2, 3, 32, 32)
+    clear = torch.rand(2, 2, 3, 32, 32)
+    for share, same in ((1.0, True), (0.0, False)):
+        seen = [_Noised(model, y, x0, torch.Generator().manual_seed(0), x_E, share).x_t for x0 in clear]
+        assert torch.equal(*seen) is same
+    with pytest.raises(UsageError, match="does not hold together.*from_prior is for"):
+        recipe("de-msda-rice2", ["stages.joint.from_prior=0.5"])
+
+
 def _loss(model: DE, stage: str, batch: list[torch.Tensor]) -> float:
     """The stage's loss on a fixed batch with fixed steps and noise."""
     with torch.no_grad():
@@ -172,6 +191,8 @@ def _loss(model: DE, stage: str, batch: list[torch.Tensor]) -> float:
 def test_the_stages_lower_their_losses_on_real_pairs(data_dir: Path, tmp_path: Path) -> None:
     source = Source(path="rice1", split="rice1-train")
     real = _recipe(steps=40, lr=2e-3, sources=(source,), validation=(source,))
+    longer = real.stages["joint"].model_copy(update={"steps": 120})  # it begins where the others have gained most
+    real = real.model_copy(update={"stages": real.stages | {"joint": longer}})
     _run(real, data_dir, tmp_path)
     torch.manual_seed(real.seed)
     model = DE(real.model).train()

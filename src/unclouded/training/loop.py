@@ -165,7 +165,7 @@ class _StageRun:
         self.recipe, self.run, self.fabric, self.name, self.stage = recipe, run, fabric, name, stage
         self.key = (recipe.seed, number)
         self.model = model
-        module = StageModule(cast(nn.Module, model), name, recipe.perceptual)
+        module = StageModule(cast(nn.Module, model), name, recipe.perceptual, stage.from_prior)
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(nn.ModuleDict(self.module.parts()), multi_avg_fn=self._average, use_buffers=True)
         trained = [p for p in self.module.parameters() if p.requires_grad]

@@ -178,7 +178,9 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     except ValidationError as error:
         first = error.errors()[0]
         kept = [part for n, part in enumerate(first["loc"]) if (n, first["loc"][0]) != (1, "model")]  # not the tag
-        where = ".".join(map(str, kept)) or name
+        where = ".".join(map(str, kept))
+        if not where:
+            raise UsageError(f"The recipe {name} does not hold together: {first['msg']}. Mend its --set.") from error
         raise UsageError(
             f"The recipe value {where} cannot be {_shown(first['input'])}: {first['msg']}. Mend its --set."
         ) from error

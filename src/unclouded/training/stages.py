@@ -62,13 +62,29 @@ def _seed(generator: torch.Generator) -> None:
 
 
 class _Noised:
-    """x_t of eq. 4 at random t, with what it was made of; images in [-1, 1]."""
+    """x_t of eq. 4 at random t, with what it was made of; images in [-1, 1].
 
-    def __init__(self, model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> None:
+    A share `from_prior` of the batch is noised from x_E instead of x0. That is what the networks meet when they sample:
+    an x_t which knows no more than the reference prior did (ours; exposure bias, Ning et al. 2023, arXiv 2301.11706).
+    """
+
+    def __init__(
+        self,
+        model: DE,
+        y: Tensor,
+        x0: Tensor,
+        generator: torch.Generator,
+        x_E: Tensor | None = None,
+        from_prior: float = 0.0,
+    ) -> None:
         self.y, self.x0 = 2 * y - 1, 2 * x0 - 1
         self.t = torch.randint(model.schedule.T, (len(y),), generator=generator).to(y.device)
         self.eps = torch.randn(x0.shape, generator=generator).to(x0)
-        self.x_t = model.schedule.add_noise(self.x0, self.eps, self.t)
+        origin = self.x0
+        if x_E is not None and from_prior:
+            swapped = torch.rand(len(y), generator=generator).to(x0) < from_prior
+            origin = torch.where(swapped[:, None, None, None], x_E, self.x0)
+        self.x_t = model.schedule.add_noise(origin, self.eps, self.t)
 
 
 def _ddpm(model: DE, batch: _Noised) -> tuple[Tensor, Tensor]:
@@ -98,21 +114,23 @@ def l_coarse(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> Lo
     return {"ddpm": _ddpm(model, _Noised(model, y, x0, generator))[0]}
 
 
-def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
-    batch = _Noised(model, y, x0, generator)
+def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, from_prior: float = 0.0) -> Losses:
+    x_E = _reference(model, y)
+    batch = _Noised(model, y, x0, generator, x_E, from_prior)
     with torch.no_grad():
         x0_eps = _ddpm(model, batch)[1]
-    return {"wa": _wa(model, batch, _reference(model, y), x0_eps)}
+    return {"wa": _wa(model, batch, x_E, x0_eps)}
 
 
 # Eq. 17: L_joint = λ L_DDPM + L_WA; λ is the factor of "ddpm" in the stage's loss_weights
-def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
-    batch = _Noised(model, y, x0, generator)
+def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, from_prior: float = 0.0) -> Losses:
+    x_E = _reference(model, y)
+    batch = _Noised(model, y, x0, generator, x_E, from_prior)
     ddpm, x0_eps = _ddpm(model, batch)
-    return {"ddpm": ddpm, "wa": _wa(model, batch, _reference(model, y), x0_eps)}
+    return {"ddpm": ddpm, "wa": _wa(model, batch, x_E, x0_eps)}
 
 
-LOSSES: dict[StageName, Callable[[Any, Tensor, Tensor, torch.Generator], Losses]] = {
+LOSSES: dict[StageName, Callable[..., Losses]] = {  # (model, y, x0, generator[, from_prior]) -> loss terms
     "prior": l_prior,
     "coarse": l_coarse,
     "weights": l_weights,
@@ -136,10 +154,13 @@ class StageModule(nn.Module):
     Being one module with one forward is what lets Fabric wrap it for DDP and mixed precision.
     """
 
-    def __init__(self, model: nn.Module, stage: StageName, perceptual: str | None = None) -> None:
+    def __init__(
+        self, model: nn.Module, stage: StageName, perceptual: str | None = None, from_prior: float = 0.0
+    ) -> None:
         super().__init__()
         self.model = model
         self.stage = stage
+        self.options = {"from_prior": from_prior} if from_prior else {}
         self.adversary: AdversarialStep | None = None
         if stage == "prior":
             self.adversary = _adversary(cast(DE | EndToEnd, model), perceptual)
@@ -156,7 +177,7 @@ class StageModule(nn.Module):
         if self.adversary is not None:
             _seed(generator)
             return cast(Losses, self.adversary(y, x0))
-        return LOSSES[self.stage](self.model, y, x0, generator)
+        return LOSSES[self.stage](self.model, y, x0, generator, **self.options)
 
     def trained_state(self) -> dict[str, Any]:
         """The state of the parts that learn: what checkpoint and EMA hold."""

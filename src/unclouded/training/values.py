@@ -69,8 +69,9 @@ class Stage(_Value):
 
     def size_at(self, step: int) -> int:
         """The side of the square that the network sees in this step (counted from 0)."""
-        late = self.last_size is not None and step >= (1 - self.last_share) * self.steps
-        return self.last_size if late and self.last_size else self.size
+        if self.last_size is None or step < (1 - self.last_share) * self.steps:
+            return self.size
+        return self.last_size
 
 
 # method of a model card -> its model; the config tells them apart
@@ -111,6 +112,9 @@ class Recipe(_Value):
     def _consistent(self) -> Self:
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
+        for name, stage in self.stages.items():
+            if stage.from_prior and (name not in ("weights", "joint") or getattr(self.model, "prediction", "") != "x0"):
+                raise ValueError(f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}")
         unfit = self.stages.keys() - set(possible_stages(self.model))
         if unfit:
             raise ValueError(f"this model has no stage {unfit.pop()}; it has {', '.join(possible_stages(self.model))}")
