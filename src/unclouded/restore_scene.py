@@ -71,12 +71,12 @@ def restore_scene(
     """Take the clouds out of the scene `src` and write it, on the same grid, to `dst`.
 
     `model` is a shipped model's name, a model file, or a Restorer. `options` are the fields of SceneOptions:
-    `sampling` (a Sampling, or the settings that differ from the model card's), `bands` (scene band of every model
-    band), `value_range` (DN that are black and white), `reflectance` (scale, offset) or `stretch` ("p2-98"), `mask`
-    ("none", "auto" or a file) with `mask_values`, `mask_dilate`, `mask_feather`, `tile`, `overlap`, `batch_size`, the
-    further outputs `mask_out`, `weights_out` (with `weights_step`), `uncertainty_out`, `preview`, `report` (HTML),
-    `cog`, `stac`, `max_memory` (as in "2GB"), and `overwrite`, `resume`. `progress(done, total)` is called as
-    tiles are finished.
+    `quality` ("fast", "balanced" or "paper"), `sampling` (a Sampling, or the settings that differ from that
+    quality's), `bands` (scene band of every model band), `value_range` (DN that are black and white), `reflectance`
+    (scale, offset) or `stretch` ("p2-98"), `mask` ("none", "auto" or a file) with `mask_values`, `mask_dilate`,
+    `mask_feather`, `tile`, `overlap`, `batch_size`, the further outputs `mask_out`, `weights_out` (with
+    `weights_step`), `uncertainty_out`, `preview`, `report` (HTML), `cog`, `stac`, `max_memory` (as in "2GB"), and
+    `overwrite`, `resume`. `progress(done, total)` is called as tiles are finished.
 
     Raises UsageError and UncloudedError, each with what to do; then nothing is under the final names. After Ctrl-C or a
     full disk the finished rows are kept beside `dst`, and the same call with `resume=True` goes on to the same result.

@@ -31,3 +31,5 @@ class Sampling(BaseModel):
 
 
 PAPER = Sampling()  # Sui et al., section V: DDIM, 50 steps, η = 0.3
+
+Quality = Literal["fast", "balanced", "paper"]  # named points on a model's front of quality against evaluations

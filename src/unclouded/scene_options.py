@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from unclouded.sampling import Sampling
+from unclouded.sampling import Quality, Sampling
 from unclouded.scenes.bands import DnRange
 
 BATCH_SIZE = 4
@@ -18,6 +18,7 @@ PANEL_WIDTH = 2048  # columns in memory at a time, unless --max-memory says othe
 class SceneOptions:
     """How a scene is restored; the options of `unclouded remove`, see `restore_scene`."""
 
+    quality: Quality = "balanced"
     sampling: Sampling | Mapping[str, Any] | None = None
     bands: Sequence[int] | None = None
     value_range: tuple[float, float] | None = None

@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from unclouded.errors import UsageError
-from unclouded.models.card import spread_meaning
+from unclouded.models.card import ModelCard, spread_meaning
 from unclouded.sampling import Sampling
 from unclouded.scene_options import SceneOptions
 from unclouded.scenes.bands import BandSet, DnRange
@@ -109,10 +109,11 @@ def _refuse_mask_options(options: SceneOptions) -> None:
 
 
 def chosen_sampling(restorer: RestorerLike, options: SceneOptions) -> Sampling | None:
-    """The model card's sampling with the user's changes; None if neither says anything."""
+    """The model card's sampling of the chosen quality with the user's changes; None if none of them says anything."""
     if isinstance(options.sampling, Sampling):
         return options.sampling
-    default = getattr(getattr(restorer, "card", None), "sampling", None)
+    card: ModelCard | None = getattr(restorer, "card", None)
+    default = None if card is None else card.at(options.quality)
     if not options.sampling:
         return default
     try:

@@ -12,6 +12,7 @@ import torch
 from unclouded.cli import main
 from unclouded.datasets import miniature
 from unclouded.datasets.images import read_image
+from unclouded.sampling import PAPER, Sampling
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +34,6 @@ def model(tmp_path_factory) -> Path:
     from unclouded.models.card import ModelCard
     from unclouded.models.de import DE, DEConfig
     from unclouded.models.unet import UNetConfig
-    from unclouded.sampling import Sampling
     from unclouded.scenes.bands import BandSet
 
     torch.manual_seed(0)
@@ -102,6 +102,27 @@ def test_the_prior_alone_and_the_input_are_other_methods(capsys, rice, model):
         found[result["what"]] = result["metrics"]["psnr"]["mean"]
     assert set(found) == {"prior alone", "pure diffusion", "cloudy input", "model"}
     assert len(set(found.values())) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--steps", 1001), "1001 sampling steps do not fit into 1000 steps"),
+        (("--start", 1001), "A warm start at step 1001 is outside (0, 1000]"),
+        (("--start", 20, "--steps", 30), "30 sampling steps do not fit into 20 steps"),
+    ],
+)
+def test_steps_and_starts_beyond_the_schedule_are_wrong_use(capsys, rice, model, options, message):
+    code, out, err = run(capsys, "evaluate", "--model", model, "--data", rice, *options)
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.count("\n") == 1
+
+
+def test_the_quality_paper_is_ddim_with_50_steps(capsys, rice, model):
+    found = json.loads(run(capsys, "evaluate", "--model", model, "--data", rice, "--limit", 1, "--quality", "paper",
+                           "--json")[1])  # fmt: skip
+    assert found["sampling"] == PAPER.model_dump()
 
 
 def test_the_input_needs_no_model(capsys, rice):
@@ -194,7 +215,6 @@ def test_a_missing_backbone_is_a_sentence_and_not_a_silent_skip(capsys, rice):
 def test_a_calibrated_model_carries_its_factors_and_what_they_cover(capsys, rice, model, tmp_path):
     from unclouded.models import store
     from unclouded.restore import load
-    from unclouded.sampling import Sampling
 
     target = tmp_path / "calibrated.safetensors"
     asked = ("evaluate", "--model", model, "--data", rice, "--samples", 3)

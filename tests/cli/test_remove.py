@@ -81,6 +81,20 @@ def tif(path: Path, bands: int = 3, dtype: str = "uint8", size: tuple[int, int] 
     return path
 
 
+def test_quality_names_the_sampling_and_steps_and_sampler_change_it(run: Any, double: Double, tmp_path: Path) -> None:
+    source, chosen = tif(tmp_path / "in.tif"), Sampling(sampler="unipc", steps=6, weight_floor=0.5)
+    double.card = Double.card.model_copy(update={"sampling": chosen})
+    expected = {
+        (): chosen,
+        ("--quality", "fast"): Sampling(sampler="dpm", steps=3, weight_floor=0.5),
+        ("--quality", "paper"): Sampling(sampler="ddim", steps=50, weight_floor=0.3),
+        ("--quality", "paper", "--steps", 20, "--start", 800): Sampling(sampler="ddim", steps=20, start=800),
+    }
+    for options, sampling in expected.items():
+        assert run(source, tmp_path / "out.tif", "--overwrite", *options)[0] == 0
+        assert double.sampling == sampling
+
+
 def test_a_scene_comes_out_and_json_says_what_was_done(run: Any, double: Double, tmp_path: Path) -> None:
     source = tif(tmp_path / "in.tif", 4)
     options = ("--bands", "3,2,1", "--tile", 32, "--overlap", 8, "--steps", 7, "--sampler", "dpm")
@@ -225,6 +239,7 @@ BAD_OPTIONS = [
     (["--batch-size", "0"], "--batch-size 1", 2),
     (["--steps", "0"], "--steps 0 is not possible", 2),
     (["--samples", "0"], "--samples 0 is not possible", 2),
+    (["--start", "0"], "--start 0 is not possible", 2),
     (["--sampler", "euler"], "--sampler euler", 2),
     (["--weight-floor", "2"], "--weight-floor 2", 2),
     (["--max-memory", "lots"], "2GB or 512MB", 2),

@@ -15,6 +15,7 @@ from unclouded.models.de import DE, DEConfig, paper_config
 from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
 from unclouded.models.registry import build_model, build_prior
 from unclouded.models.unet import UNetConfig
+from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
 
 TINY_PRIOR = {"channels": (8, 8), "blocks": (1, 1)}
@@ -164,6 +165,17 @@ def test_the_papers_configuration_has_36_80_million_parameters() -> None:
     model = DE(config.model_copy(update={"prior_options": TINY_PRIOR}))
     networks = [*model.cnp.parameters(), *model.wa.parameters()]  # type: ignore[union-attr]
     assert round(sum(p.numel() for p in networks) / 1e6, 2) == 36.80
+
+
+def test_qualities_are_points_of_the_card() -> None:
+    card = card_of(tiny()).model_copy(update={"sampling": Sampling(sampler="dpm", steps=5, spacing="trailing")})
+    assert card.at("paper") == Sampling(sampler="ddim", steps=50, spacing="leading", weight_floor=0.3)
+    assert card.at("balanced") == card.sampling
+    assert card.at("fast") == Sampling(sampler="dpm", steps=2, spacing="trailing")
+    measured = Sampling(sampler="unipc", steps=1, start=400)
+    assert card.model_copy(update={"fast": measured}).at("fast") == measured
+    with pytest.raises(UsageError, match="Choose one of: fast, balanced, paper"):
+        card.at("best")
 
 
 def test_factors_of_the_spread_are_positive_and_one_a_band() -> None:

@@ -49,8 +49,11 @@ def _bands(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
     "--fid", type=click.Path(path_type=Path), help="Inception as a torch.export file, of your trust: adds FID."
 )
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images, evenly spaced over the list.")
-@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps (default: the model's).")
-@click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help="Default: the model's.")
+@click.option("--quality", type=click.Choice(["fast", "balanced", "paper"]), default="balanced", show_default=True,
+              help="fast: fewest steps; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
+@click.option("--steps", type=click.IntRange(min=1), help="Sampling steps, instead of the quality's.")
+@click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help="Instead of the quality's.")
+@click.option("--start", type=click.IntRange(min=1), help="Warm start: begin at this step, from the noised prior.")
 @click.option("--weight-floor", type=click.FloatRange(0, 1), help="Least weight of the prior (default: the model's).")
 @click.option("--samples", type=click.IntRange(min=1), help="Draws whose mean is scored (default: the model's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise (default: the model's).")
@@ -112,7 +115,7 @@ def _check_calibrate(model: str, options: dict[str, Any]) -> None:
 
     if options["prior_only"] or options["no_prior"] or options["input_only"]:
         raise UsageError("--calibrate is for the model itself. Leave --prior-only, --no-prior and --input out.")
-    if (options["samples"] or store.read_card(store.resolve(model)).sampling.samples) < 2:
+    if (options["samples"] or store.read_card(store.resolve(model)).at(options["quality"]).samples) < 2:
         raise UsageError("One sample has no spread to calibrate. Give --samples 2 or more.")
     if target.suffix != ".safetensors":
         raise UsageError(f"A model file ends in .safetensors, not as {target.name}. Choose such an output.")
@@ -144,11 +147,12 @@ def _method(model: str, options: dict[str, Any]) -> "Method":
         return Input(restorer.bands)
     if options["prior_only"]:
         return Prior(restorer)
-    names = ("steps", "sampler", "weight_floor", "samples", "seed")
+    names = ("steps", "sampler", "start", "weight_floor", "samples", "seed")
     changes = {name: options[name] for name in names if options[name] is not None}
-    if options["no_prior"] and restorer.card.sampling.start is not None:
+    sampling = restorer.card.at(options["quality"])
+    if options["no_prior"] and sampling.start is not None:
         changes["start"] = None  # a warm start is one from the prior
-    return Model(restorer, changed(restorer.card.sampling, changes), use_prior=not options["no_prior"])
+    return Model(restorer, changed(sampling, changes), use_prior=not options["no_prior"])
 
 
 def _score(

@@ -52,8 +52,11 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.argument("input", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT", type=FILE)
 @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
-@click.option("--steps", type=int, help="Sampling steps (the model's default if not given).")
-@click.option("--sampler", type=str, help="ddim, ddpm or dpm.")
+@click.option("--quality", type=click.Choice(["fast", "balanced", "paper"]), default="balanced", show_default=True,
+              help="fast: fewest steps; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
+@click.option("--steps", type=int, help="Sampling steps, instead of the quality's.")
+@click.option("--sampler", help="ddim, ddpm, dpm or unipc, instead of the quality's.")
+@click.option("--start", type=int, metavar="T0", help="Warm start: begin at this step, from the noised prior.")
 @click.option("--weight-floor", type=float, help="Least weight of the reference prior, 0 to 1.")
 @click.option("--samples", type=int, help="Draw this many and write their mean.")
 @click.option("--seed", type=int, help="Seed of the noise.")
@@ -99,7 +102,7 @@ def remove(
     GeoTIFF (and what GDAL reads), PNG, JPEG and WebP; OUTPUT has the same grid, bands and numbers. OUTPUT appears when
     it is whole. After Ctrl-C or a full disk, --resume goes on.
     """
-    changed = {name: given.pop(name) for name in ("steps", "sampler", "weight_floor", "samples", "seed")}
+    changed = {name: given.pop(name) for name in ("steps", "sampler", "start", "weight_floor", "samples", "seed")}
     options = {
         **given,
         "sampling": {name: value for name, value in changed.items() if value is not None},
