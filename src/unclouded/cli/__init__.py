@@ -17,7 +17,7 @@ VERBS = {
     "remove": "Take the clouds out of a scene.",
     "demo": "Generate a cloudy scene, take its clouds out, score the result.",
     "models": "List, describe, import and export models.",
-    "data": "Check, list and simulate training data.",
+    "data": "Check, list, prepare and simulate training data.",
     "train": "Train a model from a recipe; the same command again resumes.",
     "evaluate": "Score a model on pairs of cloudy and clear images.",
     "paper": "Make the papers' tables and figures from models and data at hand.",

@@ -26,7 +26,7 @@ def paper() -> None:
 def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     options = (
         click.option("--steps", type=click.IntRange(min=1), help="Sampling steps (default: each model's)."),
-        click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm"]), help="Default: each model's."),
+        click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help="Default: each model's."),
         click.option("--weight-floor", type=click.FloatRange(0, 1), help="Default: each model's."),
         click.option("--seed", type=click.IntRange(min=0), help="Default: each model's."),
         click.option("--limit", type=click.IntRange(min=1), help="At most this many images, evenly spaced."),

@@ -109,8 +109,8 @@ def at_resolution(factor: int, side: int = 512) -> dict[StageName, Stage]:
     return coarser
 
 
-# Zou et al., section IV: AdamW, 256×256; "20 steps" are 21 points of `dpm` (models/diffcr.py). Batch and steps
-# are ours.
+# DiffCR's "20 steps" are 21 points of `dpm` (models/diffcr.py). The paper's own training schedule was not at hand:
+# optimizer (AdamW), crops, batch, learning rate and steps are ours.
 def diffcr(dataset: str, variant: str = "", frames: int = 1, prediction: Literal["x0", "eps"] = "x0") -> Recipe:
     facts = _facts(dataset)
     return Recipe(
