@@ -114,7 +114,9 @@ class Recipe(_Value):
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
         for name, stage in self.stages.items():
             if stage.from_prior and (name not in ("weights", "joint") or getattr(self.model, "prediction", "") != "x0"):
-                raise ValueError(f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}")
+                raise ValueError(
+                    f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}"
+                )
         unfit = self.stages.keys() - set(possible_stages(self.model))
         if unfit:
             raise ValueError(f"this model has no stage {unfit.pop()}; it has {', '.join(possible_stages(self.model))}")
