@@ -177,7 +177,7 @@ def test_from_the_prior_means_that_x_t_knows_nothing_of_the_answer() -> None:
     for share, same in ((1.0, True), (0.0, False)):
         seen = [_Noised(model, y, x0, torch.Generator().manual_seed(0), x_E, share).x_t for x0 in clear]
         assert torch.equal(*seen) is same
-    with pytest.raises(UsageError, match="does not hold together.*from_prior is for"):
+    with pytest.raises(UsageError, match=r"does not hold together.*from_prior is for"):
         recipe("de-msda-rice2", ["stages.joint.from_prior=0.5"])
 
 
