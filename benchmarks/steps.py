@@ -78,10 +78,11 @@ def main() -> None:
     parser.add_argument("--spacings", nargs="+", default=["trailing"])
     parser.add_argument("--floors", nargs="+", type=float, default=[0.3])
     parser.add_argument("--paper", action="store_true", help="also DDIM-50, the paper's")
+    parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
 
-    restorer = load(options.model)
+    restorer = load(options.model, precision=options.precision)
     pairs = spread_out(read_pairs(options.data, options.split), options.limit)
     points = [measure(Prior(restorer), pairs, None)]
     ways = [

@@ -23,7 +23,7 @@ PRIOR = {"channels": (8, 8), "blocks": (1, 1)}
 SAMPLING = Sampling(steps=3)
 
 
-def _restorer(bands: int = 3, wa: bool = True) -> Restorer:
+def _restorer(bands: int = 3, wa: bool = True, precision: str = "fp32") -> Restorer:
     network = {"channels": 8, "res_blocks": 1, "multipliers": (1, 1), "attention": (), "heads": 1}
     config = DEConfig(
         bands=bands,
@@ -37,7 +37,7 @@ def _restorer(bands: int = 3, wa: bool = True) -> Restorer:
         torch.nn.init.normal_(p, std=0.1)
     names = [f"b{i}" for i in range(bands)]
     card = ModelCard(name="t", method="de", architecture={}, bands=BandSet.display(*names), sampling=SAMPLING)
-    return Restorer(model, card, device="cpu")
+    return Restorer(model, card, device="cpu", precision=precision)
 
 
 def test_the_answer_is_in_range_and_of_the_same_size() -> None:
@@ -50,8 +50,9 @@ def test_the_answer_is_in_range_and_of_the_same_size() -> None:
     assert restored.w.min() >= 0.3  # the weight floor
 
 
-def test_batch_and_order_do_not_change_an_image() -> None:
-    restorer, y = _restorer(), torch.rand(3, 3, 16, 16)
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_batch_and_order_do_not_change_an_image(precision: str) -> None:
+    restorer, y = _restorer(precision=precision), torch.rand(3, 3, 16, 16)
     origins = [(0, 0), (5, 9), (100, 3)]
     together = restorer.restore(y, origins).clear
     for i in (2, 0, 1):
@@ -129,6 +130,17 @@ def test_a_device_that_is_not_here_is_wrong_use() -> None:
             Restorer(restorer.model, restorer.card, device)
     with pytest.raises(UsageError, match="no precision 'fp8'"):
         Restorer(restorer.model, restorer.card, "cpu", precision="fp8")
+
+
+def test_auto_takes_bf16_where_the_processor_computes_in_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    restorer = _restorer()
+    for capabilities, precision in (({"avx512_bf16": True}, "bf16"), ({"amx_bf16": True}, "bf16"), ({}, "fp32")):
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda found=capabilities: found, raising=False)
+        chosen = Restorer(restorer.model, restorer.card, "cpu")
+        assert (chosen.precision, chosen.notes) == (precision, [])
+    asked = Restorer(restorer.model, restorer.card, "cpu", precision="bf16")  # no instructions: works, and says so
+    assert ["slower than fp32" in note for note in asked.notes] == [True]
+    assert asked.restore(torch.rand(1, 3, 8, 8)).clear.isfinite().all()
 
 
 def test_a_warm_start_needs_a_prior() -> None:

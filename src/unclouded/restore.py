@@ -1,6 +1,6 @@
 """Restorer: a cloudy batch goes in, the clear batch comes out, with W and the spread of several samples."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -131,6 +131,11 @@ class Restorer:
     ) -> None:
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
+        self.notes: list[str] = []  # what a user should know though nothing went wrong
+        if self.precision == "bf16" and not computes_in_bf16(self.device):
+            self.notes.append(
+                f"This {self.device.type} has no bfloat16 instructions, so --precision bf16 is slower than fp32 here."
+            )
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.model.eval()
         self.card = card
@@ -208,12 +213,21 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """ "auto" is bf16 on CUDA devices that have it, else fp32; UsageError for an unknown name."""
+    """ "auto" is bf16 where the device computes in it, else fp32; UsageError for an unknown name."""
     if precision == "auto":
-        return "bf16" if device.type == "cuda" and torch.cuda.is_bf16_supported() else "fp32"
+        return "bf16" if computes_in_bf16(device) else "fp32"
     if precision not in ("fp32", "bf16"):
         raise UsageError(f"There is no precision {precision!r}. Choose one of: auto, fp32, bf16.")
     return precision
+
+
+def computes_in_bf16(device: torch.device) -> bool:
+    """Whether the device has instructions for bfloat16; where it emulates them, bf16 is slower than fp32. Older
+    versions of torch cannot say for a CPU."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)() if device.type == "cpu" else {}
+    return any(capabilities.get(name, False) for name in ("avx512_bf16", "amx_bf16"))
 
 
 def load(name_or_path: str = "base", *, device: str = "auto", precision: str = "auto") -> Restorer:

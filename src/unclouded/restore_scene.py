@@ -124,7 +124,7 @@ def _restore(
             tiles=len(job.grid),
             pixels=counts,
             uncertainty=uncertainty,
-            notes=_notes(job.scene, counts, options),
+            notes=(*getattr(job.restorer, "notes", ()), *_notes(job.scene, counts, options)),
             seconds=round(time.monotonic() - started, 3),
         )
 

@@ -151,6 +151,7 @@ def run_identity(src: str, job: Job, model: str, options: SceneOptions) -> dict[
         "scene": facts(job.scene.info),
         "model": [model, weights_digest(job.restorer)],
         "sampling": job.sampling.model_dump() if job.sampling else None,
+        "--precision": getattr(job.restorer, "precision", None),
         "--bands": list(job.bands),
         "--stretch": options.stretch,
         "--range": job.dn_range.model_dump(),

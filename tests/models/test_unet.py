@@ -7,13 +7,24 @@ from typing import Any
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.testing import assert_close
 from torch.utils.flop_counter import FlopCounterMode
 
 from unclouded.errors import UsageError
 from unclouded.models import unet
-from unclouded.models.unet import Attention, Norm, ResBlock, UNet, UNetConfig, groups, timestep_embedding
+from unclouded.models.unet import (
+    QUERIES,
+    Attention,
+    Norm,
+    ResBlock,
+    UNet,
+    UNetConfig,
+    attend,
+    groups,
+    timestep_embedding,
+)
 
 SMALL = UNetConfig(6, 3, channels=24, res_blocks=1, multipliers=(1, 2, 2), attention=(4,), heads=4)
 
@@ -107,7 +118,7 @@ def test_half_precision_stays_near(precision: str) -> None:
     else:
         with torch.autocast("cpu", torch.bfloat16):
             half = network(x, t)
-    assert half.dtype == torch.bfloat16
+    assert half.dtype == torch.float32  # the last convolution is an image, not a feature
     assert (half.float() - full).norm() / full.norm() < 0.03
 
 
@@ -115,6 +126,22 @@ def test_norms_survive_large_activations_in_half_precision() -> None:
     x = torch.randn(1, 8, 16, 16) * 10 + 200  # squares overflow float16
     norm = Norm(8)
     assert_close(norm.half()(x.half()).float(), norm.float()(x.half().float()), rtol=1e-2, atol=1e-2)
+
+
+def test_norms_compute_in_float32_whatever_they_are_given() -> None:
+    norm, x = Norm(8), (torch.randn(2, 8, 16, 16) * 3 + 1).bfloat16()
+    scale, shift = torch.randn(2, 2, 8).unbind()
+    for extra in ((), (scale, shift), (scale[:1], shift[:1])):
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+            assert torch.equal(norm(x, *extra), norm(x.float(), *extra).bfloat16())
+
+
+def test_attention_by_blocks_of_queries_is_attention() -> None:
+    q, k, v = torch.randn(3, 2, 3, 2 * QUERIES + 7, 8).bfloat16().unbind()
+    expected = F.scaled_dot_product_attention(q.double(), k.double(), v.double())
+    with torch.inference_mode():
+        error = (attend(q, k, v).double() - expected).norm() / expected.norm()
+    assert error < 0.01  # bfloat16 keeps 8 bits
 
 
 def test_gradients_reach_every_parameter() -> None:

@@ -139,6 +139,8 @@ def _method(model: str, options: dict[str, Any]) -> "Method":
     from unclouded.restore import load
 
     restorer = load(model, device=options["device"], precision=options["precision"])
+    for note in restorer.notes:
+        click.echo(f"Note: {note}", err=True)
     if options["calibrate"] is not None:
         from unclouded.evaluation.calibrated import uncalibrated
 

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unclouded.diffusion.denoisers import Denoised, Denoiser, thresholded
 from unclouded.diffusion.schedule import SCHEDULES, uniform_in_time
 from unclouded.errors import UncloudedError
+from unclouded.models.unet import LastConv
 
 TIME_FREQUENCIES = 32
 TIME_CHANNELS = 256
@@ -152,7 +153,7 @@ class DiffCRNet(nn.Module):
         self.decoder = nn.ModuleList(
             Level(c, n, True) for c, n in zip(reversed(widths), config.decoder_blocks, strict=True)
         )
-        self.outro = nn.Conv2d(config.width, config.bands, 3, padding=1)
+        self.outro = LastConv(config.width, config.bands)
 
     def embed(self, time: Tensor) -> Tensor:
         """[cos, sin] of time · 10000^(−i/32), then a small network; [B] to [B, 256]."""

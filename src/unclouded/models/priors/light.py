@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclouded.models.padding import crop, pad_to_multiple
+from unclouded.models.unet import LastConv, zeroed
 
 
 class ChannelAttention(nn.Module):
@@ -67,9 +68,7 @@ class Light(nn.Module):
         self.up_blocks = nn.ModuleList(
             nn.Sequential(*(Block(c) for _ in range(n))) for c, n in zip(channels[:-1], blocks[:-1], strict=True)
         )
-        self.head = nn.Conv2d(channels[0], 4 * bands, 3, padding=1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)  # type: ignore[arg-type]
+        self.head = zeroed(LastConv(channels[0], 4 * bands))
 
     def forward(self, y: Tensor) -> Tensor:
         padded = pad_to_multiple(y, self.multiple)
