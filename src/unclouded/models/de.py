@@ -16,8 +16,8 @@ from unclouded.models.unet import UNet, UNetConfig
 
 
 class DEConfig(BaseModel):
-    """Everything that shapes the networks. `prediction` is what the CNP's output means: the noise ε (the paper's) or
-    x0."""
+    """Everything that shapes the networks. `prediction` is what the CNP's output means: the noise ε (the paper's), x0,
+    or the residual x0 − y, which leaves the detail under thin cloud to y itself."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bands: int = Field(3, ge=1)
@@ -27,7 +27,7 @@ class DEConfig(BaseModel):
     wa: UNetConfig | None
     schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
     T: int = Field(1000, ge=1)
-    prediction: Literal["eps", "x0"] = "eps"
+    prediction: Literal["eps", "x0", "residual"] = "eps"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -81,4 +81,6 @@ class DE(nn.Module):
         """The CNP alone as a denoiser: pure conditional diffusion."""
         if self.config.prediction == "eps":
             return eps_denoiser(self.cnp, self.schedule, y)
+        if self.config.prediction == "residual":
+            return x0_denoiser(lambda inputs, t: y + self.cnp(inputs, t), y)
         return x0_denoiser(self.cnp, y)

@@ -21,7 +21,7 @@ __all__ = ["RECIPES", "Recipe", "Source", "Stage", "StageName", "recipe"]
 
 
 def _light_de(bands: int) -> DEConfig:
-    """Light prior; CNP and WA on a space-to-depth grid of 4, predicting x0 (docs/decisions.md)."""
+    """Light prior; CNP and WA on a space-to-depth grid of 4, predicting x0 − y (docs/decisions.md)."""
     return DEConfig(
         bands=bands,
         prior="light",
@@ -39,7 +39,7 @@ def _light_de(bands: int) -> DEConfig:
             scale_shift=False,
             patch=4,
         ),
-        prediction="x0",
+        prediction="residual",
     )
 
 

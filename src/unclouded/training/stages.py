@@ -88,11 +88,12 @@ class _Noised:
 
 
 def _ddpm(model: DE, batch: _Noised) -> tuple[Tensor, Tensor]:
-    """(eq. 7, or ‖x0 − x̂0‖² for an x0-predicting CNP; x_{0,ε,t} of eq. 9)"""
+    """(eq. 7, or ‖x0 − x̂0‖² for a CNP that predicts x0 or the residual; x_{0,ε,t} of eq. 9)"""
     out = model.cnp(torch.cat((batch.x_t, batch.y), dim=1), batch.t).float()
     if model.config.prediction == "eps":
         return l_ddpm(batch.eps, out), model.schedule.x0_from_eps(batch.x_t, out, batch.t)
-    return F.mse_loss(out, batch.x0), out
+    x0_eps = out if model.config.prediction == "x0" else batch.y + out
+    return F.mse_loss(x0_eps, batch.x0), x0_eps
 
 
 def _wa(model: DE, batch: _Noised, x_E: Tensor, x0_eps: Tensor) -> Tensor:

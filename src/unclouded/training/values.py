@@ -113,7 +113,8 @@ class Recipe(_Value):
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
         for name, stage in self.stages.items():
-            if stage.from_prior and (name not in ("weights", "joint") or getattr(self.model, "prediction", "") != "x0"):
+            aims_at_x0 = getattr(self.model, "prediction", "eps") != "eps"
+            if stage.from_prior and (name not in ("weights", "joint") or not aims_at_x0):
                 raise ValueError(
                     f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}"
                 )
