@@ -155,19 +155,26 @@ class Restorer:
         """y [B, C, H, W] in [0, 1] -> Restored, on the CPU. `sampling` defaults to the card's; `weights_step` chooses
         the step (counted from 1) whose W is given, instead of their mean.
 
-        A model of several frames takes any number of them, one after another: [B, N·C, H, W].
+        A model of several frames takes any number of them, one after another, and one with Sentinel-1 its bands after
+        them: [B, N·C + sar, H, W].
         """
-        bands, several = self.model.bands, self.model.frames > 1
-        if y.ndim != 4 or (y.shape[1] % bands if several else y.shape[1] != bands):
+        if y.ndim != 4 or not self._takes(y.shape[1]):
+            radar = (
+                f" and {self.model.sar} of Sentinel-1 (only `unclouded evaluate` gives them)" if self.model.sar else ""
+            )
             raise UncloudedError(
-                f"The model takes batches of {bands} bands ({', '.join(self.bands.names)}), not of shape "
-                f"{tuple(y.shape)}. Choose the bands that it knows."
+                f"The model takes batches of {self.model.bands} bands ({', '.join(self.bands.names)}){radar}, not of "
+                f"shape {tuple(y.shape)}. Choose the bands that it knows."
             )
         y = y.to(self.device, torch.float32, memory_format=torch.channels_last)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             restored = restore(self.model, y, sampling or self.card.sampling, origins, on_step, weights_step)
         clear, *others = self._calibrated(restored)
         return Restored(clear.float().cpu(), *(None if x is None else x.float().cpu() for x in others))
+
+    def _takes(self, channels: int) -> bool:
+        dates, rest = divmod(channels - self.model.sar, self.model.bands)
+        return bool(rest == 0 and (dates == 1 or (dates > 1 and self.model.frames > 1)))
 
     def _calibrated(self, restored: Restored) -> Restored:
         """The spread times the card's factor of each band, so that it is the standard deviation of the error."""

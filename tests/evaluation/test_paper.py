@@ -5,13 +5,20 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
 from unclouded.cli import main
+from unclouded.datasets import miniature
 from unclouded.datasets.images import read_image
 from unclouded.datasets.pairs import read_pairs
 from unclouded.errors import UsageError
 from unclouded.evaluation import costs, paper, sheets
 from unclouded.evaluation.evaluate import Score
+from unclouded.models import store
+from unclouded.models.card import ModelCard
+from unclouded.models.diffcr import DiffCR, DiffCRConfig
+from unclouded.sampling import Sampling
+from unclouded.scenes.bands import BandSet
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -77,6 +84,50 @@ def test_the_resolution_gap_averages_the_test_images(capsys, tiny_models, tiny_r
     cells = list(paper.run(table, paper.Setting(tiny_models, {"rice2": pairs[:2]}, tmp_path)))
     assert [cell.shrink for cell in cells] == [1, 2]
     assert cells[0].values["psnr"] != cells[1].values["psnr"]
+
+
+def test_any_table_may_be_made_of_smaller_images(capsys, tiny_models, tiny_rice, stems, tmp_path):
+    arguments = ["table8", "--models", tiny_models, "--data", f"rice2={tiny_rice}", "--split", f"rice2={stems}"]
+    code, out, err = run(capsys, *arguments, "--shrink", 2, "--out", tmp_path, "--json")
+    assert code == 0, err
+    assert {cell["shrink"] for cell in json.loads(out)["cells"]} == {2}
+    row = rows_of(tmp_path / "table8.csv")["coarse to fine", "rice2", "2"]
+    assert float(row["psnr ours"]) > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "titles"),
+    [
+        ("diffcr-frames", ["cloudy input", "N = 1", "N = 2", "N = 3"]),
+        ("diffcr-prediction", ["x0", "ε"]),
+        ("diffcr-blocks", ["mean and max (TCF)", "mean", "max", "none"]),
+    ],
+)
+def test_diffcrs_tables_take_its_variants_and_dates(capsys, tmp_path, name, titles):
+    """Of three untrained models of the table, each is measured with its own dates; the others are not run."""
+    models = tmp_path / "models"
+    models.mkdir()
+    data = miniature.generate("sen2-mtc-new", tmp_path / "data", pairs=3, size=24)
+    for suffix, options in {"": {"frames": 3}, "-n2": {"frames": 2}, "-eps": {"prediction": "eps"}}.items():
+        config = DiffCRConfig(bands=4, width=4, encoder_blocks=(1,), decoder_blocks=(1,), **options)
+        bands = BandSet.reflectance("red", "green", "blue", "nir")
+        card = ModelCard(
+            name="x", method="diffcr", architecture=config.model_dump(mode="json"), bands=bands,
+            sampling=Sampling(sampler="dpm", steps=2, spacing="linspace"),
+        )  # fmt: skip
+        torch.manual_seed(0)
+        store.save(models / f"diffcr-sen2-mtc-new{suffix}.safetensors", DiffCR(config), card)
+    out = tmp_path / "o"
+    code, _, err = run(
+        capsys, name, "--models", models, "--data", f"sen2-mtc-new={data}", "--split", "sen2-mtc-new=test", "--out", out
+    )
+    assert code == 0, err
+    rows = rows_of(out / f"{name}.csv")
+    assert [method for method, where, _ in rows if where == "sen2-mtc-new"] == titles
+    measured = {method for (method, _, _), row in rows.items() if row["n"] == "1"}
+    here = {"cloudy input", "N = 2", "N = 3", "x0", "ε", "mean and max (TCF)"}
+    assert measured == here & set(titles)
+    assert all(row["psnr ours"] == paper.NOT_RUN for (m, d, _), row in rows.items() if m not in here or "old" in d)
 
 
 @pytest.mark.parametrize(

@@ -10,6 +10,10 @@ import torch
 from unclouded.datasets import catalog
 from unclouded.datasets.miniature import generate
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.evaluation.evaluate import evaluate
+from unclouded.evaluation.evaluate import load as load_pair
+from unclouded.evaluation.methods import Model
+from unclouded.evaluation.metrics import protocol
 from unclouded.models import store
 from unclouded.models.card import ModelCard
 from unclouded.restore import load
@@ -32,8 +36,8 @@ SMALL = {
 }
 
 
-def small(name: str, steps: int = 2, size: int = 32, batch: int = 2, lr: float = 1e-3) -> Recipe:
-    """The recipe `name` with small networks and few steps."""
+def small(name: str, *more: str, steps: int = 2, size: int = 32, batch: int = 2, lr: float = 1e-3) -> Recipe:
+    """The recipe `name` with small networks and few steps; `more` are further settings."""
     full = recipe(name)
     settings = ["validation_limit=1", "sampling.steps=2"]
     prior = getattr(full.model, "prior", None)
@@ -49,7 +53,7 @@ def small(name: str, steps: int = 2, size: int = 32, batch: int = 2, lr: float =
         values = {"steps": steps, "size": size, "batch_size": batch, "lr": lr, "ema": 0.9, "decay": 0.3}
         settings += [f"stages.{stage}.{key}={value}" for key, value in values.items()]
         settings.append(f"stages.{stage}.shrink=1")
-    return recipe(name, settings)
+    return recipe(name, [*settings, *more])
 
 
 def miniature(dataset: str, root: Path, found: Recipe) -> Recipe:
@@ -78,6 +82,10 @@ def run_all(found: Recipe, data: Path, out: Path) -> ModelCard:
         ("diffcr-sen2-mtc-new", "sen2-mtc-new"),
         ("diffcr-sen2-mtc-old-n2", "sen2-mtc-old"),
         ("diffcr-sen12ms-cr-ts-eps", "sen12ms-cr-ts"),
+        ("diffcr-sen12ms-cr-ts-sar", "sen12ms-cr-ts"),
+        ("diffcr-sen2-mtc-old-none", "sen2-mtc-old"),
+        ("de-spagan-sen12ms-cr-sar", "sen12ms-cr"),
+        ("de-msda-sen2-mtc-new-n3", "sen2-mtc-new"),
     ],
 )
 def test_methods_and_data_sets_meet_in_the_one_loop(name: str, dataset: str, tmp_path: Path) -> None:
@@ -91,8 +99,11 @@ def test_methods_and_data_sets_meet_in_the_one_loop(name: str, dataset: str, tmp
     validated = [entry["validation"] for entry in read_log(tmp_path / "out") if entry["validation"]]
     assert len(validated) == len(found.stages)
     restorer = load(str(tmp_path / "out" / f"{name}.safetensors"), device="cpu")
-    y = torch.rand(1, found.frames * len(entry.bands), 24, 40)
+    y = torch.rand(1, found.frames * len(entry.bands) + found.sar, 24, 40)
     assert restorer.restore(y).clear.shape == (1, len(entry.bands), 24, 40)
+    pairs = catalog.find_pairs(dataset, tmp_path / "data")[:2]
+    method = Model(restorer, restorer.card.sampling)
+    assert [score.stem for score in evaluate(method, pairs, protocol("standard"))] == [pair.stem for pair in pairs]
 
 
 def test_frames_and_bands_arrive_in_order(tmp_path: Path) -> None:
@@ -107,6 +118,57 @@ def test_frames_and_bands_arrive_in_order(tmp_path: Path) -> None:
     source = recipe("msda-cuhk-cr1").sources[0]
     [(y, _)] = fixed_pairs(open_pool(source, tmp_path / "cuhk", recipe("msda-cuhk-cr1").band_set), 1, 16)
     assert y.shape == (4, 16, 16)
+
+
+@pytest.mark.slow
+def test_de_learns_on_13_bands_and_sentinel_1_of_real_pairs(data_dir: Path, tmp_path: Path) -> None:
+    """SEN12MS-CR: the losses of CNP and prior fall, the radar image has its say, and a pair without it is refused."""
+    wide = ("model.cnp.channels=32", "model.cnp.patch=1")  # 13 bands of noise must pass
+    full = small("de-spagan-sen12ms-cr-sar", *wide, "stages.coarse.steps=120", steps=60, batch=4, lr=2e-3)
+    source = Source(path="sen12mscr", dataset="sen12ms-cr", split="train")
+    found = full.model_copy(update={"sources": (source,), "validation": (source,)})
+    run_all(found, data_dir, tmp_path)
+    for stage, term in (("prior", "l1"), ("coarse", "ddpm")):
+        curve = [entry["losses"][term] for entry in read_log(tmp_path, [stage])]
+        print(stage, curve)
+        assert curve[-1] < 0.8 * curve[0]
+    restorer = load(str(tmp_path / f"{found.name}.safetensors"), device="cpu")
+    pairs = catalog.find_pairs("sen12ms-cr", data_dir / "sen12mscr")
+    with_radar = [pair for pair in pairs if pair.sar]
+    method = Model(restorer, restorer.card.sampling)
+    y, _ = load_pair(with_radar[0], method)
+    silent = y.copy()
+    silent[13:] = 0
+    batch = torch.from_numpy(np.stack([y, silent])[:, :, :64, :64])
+    heard, unheard = restorer.restore(batch).clear
+    assert (heard - unheard).abs().max() > 1e-3
+    with pytest.raises(UncloudedError, match="has no Sentinel-1 image, which the model takes"):
+        next(evaluate(method, [pair for pair in pairs if not pair.sar], protocol("standard")))
+    with pytest.raises(UncloudedError, match=r"13 bands .* and 2 of Sentinel-1"):
+        restorer.restore(torch.rand(1, 13, 32, 32))
+
+
+def test_sentinel_1_comes_after_the_dates_and_pairs_without_it_are_left_out(tmp_path: Path, caplog) -> None:
+    """dB of VV and VH from −25 and −32.5 to 0 become 0 to 1."""
+    generate("sen12ms-cr", tmp_path, pairs=3, size=16)
+    pairs, bands = catalog.find_pairs("sen12ms-cr", tmp_path), recipe("de-msda-sen12ms-cr-sar").band_set
+    pool = PairPool(pairs, bands, sar=2)
+    y, x0 = pool.whole(0)
+    assert (y.shape, x0.shape) == ((15, 16, 16), (13, 16, 16))
+    low = np.array([-25, -32.5], np.float32)[:, None, None]
+    np.testing.assert_allclose(y[13:], np.clip(1 - pairs[0].read_sar() / low, 0, 1), atol=1e-6)
+    np.testing.assert_allclose(y[:13], pairs[0].read_cloudy() / 1e4, rtol=1e-6)
+    assert pool.draw(np.random.default_rng(0), 8)[0].shape == (15, 8, 8)
+    pairs[0].sar[0].unlink()
+    source = Source(dataset="sen12ms-cr")
+    assert len(open_pool(source, tmp_path, bands, sar=2)) == 2
+    assert "1 of 3 pairs" in caplog.text
+    for pair in pairs[1:]:
+        pair.sar[0].unlink()
+    with pytest.raises(UncloudedError, match=r"None of the 3 pairs of .* has a Sentinel-1 image"):
+        open_pool(source, tmp_path, bands, sar=2)
+    with pytest.raises(UsageError, match="Simulated pairs have no Sentinel-1 image"):
+        open_pool(Source(kind="landscapes"), tmp_path, bands, sar=2)
 
 
 def test_pairs_that_do_not_fit_into_memory_are_read_when_drawn(tmp_path: Path) -> None:

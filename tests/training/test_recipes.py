@@ -61,6 +61,19 @@ def test_variants_are_the_tables() -> None:
     dates = [recipe(f"diffcr-sen2-mtc-new{suffix}").frames for suffix in ("", "-n1", "-n2", "-eps")]
     assert dates == [3, 1, 2, 3]
     assert recipe("diffcr-rice2-eps").model.prediction == "eps"
+    assert recipe("diffcr-sen2-mtc-new-mean").model.pooling == "mean"
+
+
+def test_more_dates_and_sentinel_1_widen_only_what_sees_them() -> None:
+    dates, radar = recipe("de-msda-sen2-mtc-new-n3"), recipe("de-msda-sen12ms-cr-sar")
+    plain = recipe("de-msda-sen12ms-cr").model
+    assert (dates.frames, dates.sar, dates.model.cnp) == (3, 0, recipe("de-msda-sen2-mtc-new").model.cnp)
+    assert (radar.frames, radar.sar) == (1, 2)
+    widths = [(m.cnp.in_channels, m.cnp.out_channels, m.wa.in_channels) for m in (plain, radar.model)]
+    assert widths == [(26, 13, 39), (28, 13, 41)]
+    assert recipe("diffcr-sen12ms-cr-ts-sar").model.model_dump(include={"bands", "frames", "sar"}) == {
+        "bands": 13, "frames": 3, "sar": 2,
+    }  # fmt: skip
 
 
 def test_a_stage_that_the_model_lacks_is_refused() -> None:
@@ -86,6 +99,9 @@ def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> 
     identity = _identity(base, "prior")
     assert identity.keys() == {"model", "bands", "sources", "seed", "stage"}
     assert all(source.keys() == known for source in identity["sources"])
+    assert not {"frames", "sar"} & identity["model"].keys()
+    assert _identity(recipe("de-msda-sen12ms-cr-sar"), "coarse")["model"]["sar"] == 2
+    assert not {"sar", "pooling"} & _identity(recipe("diffcr-rice2"), "diffcr")["model"].keys()
     changed = base.model_copy(update={"units": "reflectance", "sources": (Source(share=(0.0, 0.5)),)})
     assert _identity(changed, "prior")["units"] == "reflectance"
     assert _identity(changed, "prior")["sources"][0]["share"] == [0.0, 0.5]

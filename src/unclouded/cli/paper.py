@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,16 @@ import click
 
 from unclouded.errors import UsageError
 
-TABLES = ("table5", "table6", "table7", "table8", "table9")
+TABLES = {
+    "table5": "Table V: methods on RICE1 and RICE2.",
+    "table6": "Table VI: methods on CUHK-CR1 and -CR2.",
+    "table7": "Table VII: trained at one resolution, tested at another.",
+    "table8": "Table VIII: with and without coarse-to-fine training.",
+    "table9": "Table IX: prior, weight allocation, joint training.",
+    "diffcr-frames": "DiffCR on Sen2_MTC: one, two and three cloudy dates.",
+    "diffcr-prediction": "DiffCR on Sen2_MTC: x0 against ε prediction.",
+    "diffcr-blocks": "DiffCR on Sen2_MTC: variants of its block (ours: which pooled gates it has).",
+}
 FIGURES = {
     "fig4": "x0 over the steps, with and without the reference prior",
     "fig8": "heat maps of W",
@@ -20,7 +30,7 @@ FIGURES = {
 
 @click.group()
 def paper() -> None:
-    """Make the DE paper's tables and figures. What cannot be measured here says "not run here"."""
+    """Make the tables and figures of the DE paper and DiffCR's. What cannot be measured here says "not run here"."""
 
 
 def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
@@ -53,6 +63,9 @@ def _score_table(name: str) -> None:
         "--split", "splits", multiple=True, metavar="NAME=SPLIT", help="Its part (default: NAME-val or test)."
     )
     @click.option("--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS.")
+    @click.option(
+        "--shrink", type=click.IntRange(min=1), help="Average blocks of N×N pixels first (default: the table's)."
+    )
     @_sampling_options
     def table(models: Path, folders: tuple[str, ...], splits: tuple[str, ...], **options: Any) -> None:
         from unclouded.evaluation import metrics
@@ -60,6 +73,8 @@ def _score_table(name: str) -> None:
 
         metrics.protocol(options["protocol"])
         wanted = tables.get(name)
+        if options["shrink"]:
+            wanted = replace(wanted, shrink=(options["shrink"],))
         data = _read_data(wanted.data, _pairs_of(folders), _pairs_of(splits), options["limit"])
         setting = tables.Setting(
             models, data, options["out"], options["protocol"], _changes(options), options["lpips"], options["device"]
@@ -76,10 +91,7 @@ def _score_table(name: str) -> None:
         if options["as_json"]:
             click.echo(json.dumps({"table": name, "cells": [cell._asdict() for cell in cells]}))
 
-    table.help = {"table5": "Table V: methods on RICE1 and RICE2.", "table6": "Table VI: methods on CUHK-CR1 and -CR2.",
-                  "table7": "Table VII: trained at one resolution, tested at another.",
-                  "table8": "Table VIII: with and without coarse-to-fine training.",
-                  "table9": "Table IX: prior, weight allocation, joint training."}[name]  # fmt: skip
+    table.help = TABLES[name]
 
 
 for _name in TABLES:

@@ -57,8 +57,9 @@ def train(
     there.
 
     RECIPE is base or rgbn (what ships), own (your pairs or clear images, any bands), or a method of the papers on a
-    data set, such as msda-rice2, de-msda-rice2, diffusion-cuhk-cr1, diffcr-sen2-mtc-new. OUT gets a checkpoint per
-    stage, log.jsonl, sample pictures and, after each finished stage, RECIPE.safetensors.
+    data set, such as msda-rice2, de-msda-rice2, diffusion-cuhk-cr1, diffcr-sen2-mtc-new; -n3 takes three dates,
+    -sar Sentinel-1 (pairs without it are left out). OUT gets a checkpoint per stage, log.jsonl, sample pictures and,
+    after each finished stage, RECIPE.safetensors.
     """
     from unclouded.training.export import notes
     from unclouded.training.loop import train as run_training

@@ -66,7 +66,12 @@ class Pair:
 
     def read_sar(self) -> NDArray[np.generic] | None:
         """Backscatter [2, H, W] in dB (VV, VH), or None where there is no Sentinel-1 image."""
-        return np.concatenate([read_image(path) for path in self.sar]) if self.sar else None
+        if not self.sar:
+            return None
+        radar = np.concatenate([read_image(path) for path in self.sar])
+        if len(radar) != 2:
+            raise UncloudedError(f"{self.sar[0]} has {len(radar)} bands, where VV and VH were looked for. Replace it.")
+        return radar
 
     @property
     def files(self) -> tuple[Path, ...]:

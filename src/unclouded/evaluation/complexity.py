@@ -73,7 +73,9 @@ def measure(
     from unclouded.restore import restore
 
     model.eval()
-    y = torch.rand(1, model.bands, *size, generator=torch.Generator().manual_seed(0)).to(device)
+    y = torch.rand(1, model.frames * model.bands + model.sar, *size, generator=torch.Generator().manual_seed(0)).to(
+        device
+    )
     gmac_prior = _prior_macs(model, y)
     gmac_step = _step_macs(model, y, sampling)
     steps = None if model.schedule is None else sampling.steps * sampling.samples
@@ -96,9 +98,10 @@ def _step_macs(model: "RestorationModel", y: Tensor, sampling: "Sampling") -> fl
 
     padded = pad_to_multiple(2 * y - 1, model.multiple)
     has_reference = model.reference(y[..., :1, :1]) is not None
-    denoiser = model.denoiser(padded, padded if has_reference else None, sampling.weight_floor)
+    x_t = padded[:, : model.bands]
+    denoiser = model.denoiser(padded, x_t if has_reference else None, sampling.weight_floor)
     t = torch.zeros(len(y), dtype=torch.long, device=y.device)
-    return count_macs(denoiser, padded, t) / 1e9
+    return count_macs(denoiser, x_t, t) / 1e9
 
 
 def _run(function: Any, device: str, repeats: int) -> tuple[float | None, float]:

@@ -15,6 +15,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.evaluation.methods import Method, choose_bands, to_unit
 from unclouded.evaluation.metrics import Mask, Protocol, ratios
 from unclouded.evaluation.statistics import Comparison, Interval, bootstrap, bootstrap_ratio, compare
+from unclouded.scenes.bands import backscatter
 
 Array = NDArray[np.float32]
 CLOUD_THRESHOLD = 0.1  # a pixel counts as cloudy where a band differs from the clear image by more than this, of [0, 1]
@@ -60,7 +61,7 @@ def evaluate(
     """
     for first in range(0, len(pairs), batch_size):
         group = pairs[first : first + batch_size]
-        loaded = [_load(pair, method, bands, shrink) for pair in group]
+        loaded = [load(pair, method, bands, shrink) for pair in group]
         for pair, (cloudy, clear), (restored, spread) in zip(group, loaded, _restore(method, loaded), strict=True):
             mask = (np.abs(cloudy[: len(clear)] - clear) > cloud_threshold).any(axis=0)
             values = protocol(restored, clear, None) | (more(restored, clear) if more else {})
@@ -70,14 +71,25 @@ def evaluate(
             yield Score(pair.stem, height, width, float(mask.mean()), values, images)
 
 
-def _load(pair: Pair, method: Method, bands: Sequence[int] | None, shrink: int) -> tuple[Array, Array]:
-    """What the method takes, [frames·C, H, W], and the clear image [C, H, W]."""
+def load(pair: Pair, method: Method, bands: Sequence[int] | None = None, shrink: int = 1) -> tuple[Array, Array]:
+    """What the method takes, [frames·C + sar, H, W], and the clear image [C, H, W], in [0, 1].
+
+    Raises UncloudedError for a pair without the Sentinel-1 image that the method takes.
+    """
 
     def ready(image: NDArray[Any], path: Path) -> Array:
         return _shrunk(to_unit(choose_bands(image, bands, method.bands, str(path)), method.bands), shrink)
 
     frames = pair.read_frames()[: method.frames] if method.frames > 1 else [pair.read_cloudy()]
-    return np.concatenate([ready(frame, pair.cloudy) for frame in frames]), ready(pair.read_clear(), pair.clear)
+    seen = [ready(frame, pair.cloudy) for frame in frames]
+    if method.sar:
+        radar = pair.read_sar()
+        if radar is None:
+            raise UncloudedError(
+                f"{pair.cloudy} has no Sentinel-1 image, which the model takes. Leave it out by --split."
+            )
+        seen.append(_shrunk(backscatter(radar), shrink))
+    return np.concatenate(seen), ready(pair.read_clear(), pair.clear)
 
 
 def _shrunk(image: Array, factor: int) -> Array:

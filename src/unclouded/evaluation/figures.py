@@ -25,9 +25,10 @@ def steps_of(restorer: "Restorer", pair: "Pair", sampling: "Sampling") -> "list[
     """Every sampler step of one image, in order of sampling; x_t, x0 and W in model range [−1, 1]."""
     import torch
 
-    from unclouded.evaluation.methods import choose_bands, to_unit
+    from unclouded.evaluation.evaluate import load
+    from unclouded.evaluation.methods import Model
 
-    y = to_unit(choose_bands(pair.read_cloudy(), None, restorer.bands, str(pair.cloudy)), restorer.bands)
+    y, _ = load(pair, Model(restorer, sampling))
     steps: list[Step] = []
     restorer.restore(torch.from_numpy(y)[None], [(0, 0)], sampling, on_step=steps.append)
     if not steps:

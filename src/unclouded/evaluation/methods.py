@@ -36,7 +36,12 @@ class Method(Protocol):
     def bands(self) -> BandSet | None: ...
     @property
     def frames(self) -> int:
-        """How many cloudy dates it takes; its input is [B, frames·C, H, W], the pair's own date first."""
+        """How many cloudy dates it takes; its input is [B, frames·C + sar, H, W], the pair's own date first."""
+        ...
+
+    @property
+    def sar(self) -> int:
+        """How many bands of Sentinel-1 it takes, after the dates."""
         ...
 
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
@@ -51,6 +56,7 @@ class Input:
     bands: BandSet | None = None
     what: What = "cloudy input"
     frames: int = 1
+    sar: int = 0
 
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         return Output(cloudy)
@@ -74,6 +80,10 @@ class Model:
         return int(self.restorer.model.frames)
 
     @property
+    def sar(self) -> int:
+        return int(self.restorer.model.sar)
+
+    @property
     def bands(self) -> BandSet:
         return self.restorer.bands
 
@@ -81,7 +91,7 @@ class Model:
         import torch
 
         restorer = self.restorer if self.use_prior else without_prior(self.restorer)
-        if self.frames == 1 and cloudy.shape[-2] * cloudy.shape[-1] > WHOLE_PIXELS:
+        if self.frames == 1 and not self.sar and cloudy.shape[-2] * cloudy.shape[-1] > WHOLE_PIXELS:
             from unclouded.restore_scene import restore_array
 
             tiled = [restore_array(image, restorer, sampling=self.sampling) for image in cloudy]
@@ -121,7 +131,14 @@ class Prior:
 
     restorer: "Restorer"
     what: What = "prior alone"
-    frames: int = 1
+
+    @property
+    def frames(self) -> int:
+        return int(self.restorer.model.frames)
+
+    @property
+    def sar(self) -> int:
+        return int(self.restorer.model.sar)
 
     @property
     def bands(self) -> BandSet:

@@ -45,6 +45,7 @@ def _de(title: str, name: str) -> Row:
     return Row(title, ((f"de-{name}-{{data}}", "model"),))
 
 
+SEN2_MTC = ("sen2-mtc-old", "sen2-mtc-new")
 CLOUDY = Row("cloudy input", (("", "input"),))
 METHODS = (
     CLOUDY,
@@ -73,6 +74,10 @@ class Table:
 
 def _variants(*names: tuple[str, str, str]) -> tuple[Row, ...]:
     return tuple(Row(title, ((f"de-msda-{{data}}{suffix}", what),)) for title, suffix, what in names)
+
+
+def _diffcr(*names: tuple[str, str]) -> tuple[Row, ...]:
+    return tuple(Row(title, ((f"diffcr-{{data}}{suffix}", "model"),)) for title, suffix in names)
 
 
 TABLES = {
@@ -105,6 +110,19 @@ TABLES = {
                 ("DE", "", "model"),
             ),
             ("rice2", "cuhk-cr1"),
+        ),
+        Table(
+            "diffcr-frames",
+            "DiffCR: cloudy dates that it sees",
+            (CLOUDY, *_diffcr(("N = 1", "-n1"), ("N = 2", "-n2"), ("N = 3", ""))),
+            SEN2_MTC,
+        ),
+        Table("diffcr-prediction", "DiffCR: what the network predicts", _diffcr(("x0", ""), ("ε", "-eps")), SEN2_MTC),
+        Table(
+            "diffcr-blocks",
+            "DiffCR: pooled gates of its blocks",
+            _diffcr(("mean and max (TCF)", ""), ("mean", "-mean"), ("max", "-max"), ("none", "-none")),
+            SEN2_MTC,
         ),
     )
 }

@@ -20,6 +20,7 @@ class RestorationModel(Protocol):
     config: Any
     bands: int  # C
     frames: int  # cloudy frames of these bands that y holds, one after another; their order does not matter
+    sar: int  # bands of Sentinel-1 that y holds after them (models/conditions.py)
     multiple: int  # H and W of what `denoiser` sees must be multiples of this
 
     @property

@@ -3,7 +3,8 @@
 Zou et al., "DiffCR: A Fast Conditional Diffusion Framework for Cloud Removal From Optical Satellite Images", TGRS 2024
 (arXiv 2308.04417). A condition encoder apart from the denoiser sees each frame alone; the frames' features are
 summed, so their order and number do not matter, and are computed once per image, not once per step. The blocks fuse
-time and condition (TCF). Sampling is the ordinary DPM-Solver++ of `diffusion.samplers`.
+time and condition (TCF). Sampling is the ordinary DPM-Solver++ of `diffusion.samplers`. Beyond the paper, the encoder
+may see Sentinel-1 beside each frame.
 """
 
 from collections.abc import Sequence
@@ -16,11 +17,12 @@ from torch import Tensor, nn
 
 from unclouded.diffusion.denoisers import Denoised, Denoiser, thresholded
 from unclouded.diffusion.schedule import SCHEDULES, uniform_in_time
-from unclouded.errors import UncloudedError
+from unclouded.models.conditions import split_condition
 from unclouded.models.unet import LastConv
 
 TIME_FREQUENCIES = 32
 TIME_CHANNELS = 256
+Pooling = Literal["both", "mean", "max", "none"]
 
 
 class DiffCRConfig(BaseModel):
@@ -28,17 +30,20 @@ class DiffCRConfig(BaseModel):
 
     `time` is what it is told of a step: the noise level ᾱ, as in training and in the paper, or what the published
     sampler gives it, (t − 1/M)·1000 for t from 1/M to 1, which the published weights need to give the published
-    images. `frames` is what the model is meant for; it takes any number. `threshold` is the quantile of dynamic
-    thresholding.
+    images. `frames` is what the model is meant for; it takes any number. `sar` is the number of Sentinel-1 bands.
+    `pooling` varies the blocks: which of their two pooled gates they have (the paper's: both). `threshold` is the
+    quantile of dynamic thresholding.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bands: int = Field(3, ge=1)
     frames: int = Field(1, ge=1)
+    sar: Literal[0, 2] = 0
     width: int = Field(64, ge=2, multiple_of=2)
     encoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
     middle_blocks: int = Field(1, ge=0)
     decoder_blocks: tuple[int, ...] = (1, 1, 1, 1)
+    pooling: Pooling = "both"
     prediction: Literal["x0", "eps"] = "x0"
     time: Literal["noise-level", "published"] = "noise-level"
     schedule: Literal["sigmoid", "linear", "cosine"] = "sigmoid"
@@ -66,15 +71,18 @@ def gate(x: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """A TCF block [B, c, H, W] to the same; without `timed` it is the condition encoder's."""
+    """A TCF block [B, c, H, W] to the same; without `timed` it is the condition encoder's.
 
-    def __init__(self, channels: int, timed: bool) -> None:
+    One half of the features is gated by its mean, the other by its maximum; `pooling` leaves one or both gates out.
+    """
+
+    def __init__(self, channels: int, timed: bool, pooling: Pooling = "both") -> None:
         super().__init__()
         self.norm1 = LayerNorm(channels)
         self.expand1 = nn.Conv2d(channels, 2 * channels, 1)
         self.depthwise = nn.Conv2d(2 * channels, 2 * channels, 3, padding=1, groups=2 * channels)
-        self.by_mean = nn.Conv2d(channels // 2, channels // 2, 1)
-        self.by_max = nn.Conv2d(channels // 2, channels // 2, 1)
+        self.by_mean = nn.Conv2d(channels // 2, channels // 2, 1) if pooling in ("both", "mean") else None
+        self.by_max = nn.Conv2d(channels // 2, channels // 2, 1) if pooling in ("both", "max") else None
         self.project1 = nn.Conv2d(channels, channels, 1)
         self.beta = nn.Parameter(torch.zeros(1, channels, 1, 1))
         self.time = nn.Linear(TIME_CHANNELS, channels) if timed else None
@@ -86,8 +94,10 @@ class Block(nn.Module):
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         h = gate(self.depthwise(self.expand1(self.norm1(x))))
         first, second = h.chunk(2, 1)
-        first = first * self.by_mean(first.mean((2, 3), keepdim=True))
-        second = second * self.by_max(second.amax((2, 3), keepdim=True))
+        if self.by_mean is not None:
+            first = first * self.by_mean(first.mean((2, 3), keepdim=True))
+        if self.by_max is not None:
+            second = second * self.by_max(second.amax((2, 3), keepdim=True))
         y = x + self.beta * self.project1(torch.cat([first, second], 1))
         if self.time is not None and time is not None:
             y = y + self.time(F.silu(time))[:, :, None, None]
@@ -97,8 +107,8 @@ class Block(nn.Module):
 class Level(nn.ModuleList):
     """A run of blocks at one scale."""
 
-    def __init__(self, channels: int, blocks: int, timed: bool) -> None:
-        super().__init__(Block(channels, timed) for _ in range(blocks))
+    def __init__(self, channels: int, blocks: int, timed: bool, pooling: Pooling) -> None:
+        super().__init__(Block(channels, timed, pooling) for _ in range(blocks))
 
     def forward(self, x: Tensor, time: Tensor | None = None) -> Tensor:
         for block in self:
@@ -111,19 +121,22 @@ def down(channels: int) -> nn.Conv2d:
 
 
 class ConditionEncoder(nn.Module):
-    """y [B, N·bands, H, W], N frames one after another, to the summed features of each level."""
+    """y [B, N·bands + sar, H, W], N frames one after another and Sentinel-1, to the summed features of each level."""
 
     def __init__(self, config: DiffCRConfig) -> None:
         super().__init__()
-        self.bands = config.bands
+        self.bands, self.sar = config.bands, config.sar
         widths = [config.width * 2**i for i in range(len(config.encoder_blocks))]
-        self.intro = nn.Conv2d(config.bands, config.width, 3, padding=1)
-        self.levels = nn.ModuleList(Level(c, n, False) for c, n in zip(widths, config.encoder_blocks, strict=True))
+        self.intro = nn.Conv2d(config.bands + config.sar, config.width, 3, padding=1)
+        blocks = zip(widths, config.encoder_blocks, strict=True)
+        self.levels = nn.ModuleList(Level(c, n, False, config.pooling) for c, n in blocks)
         self.downs = nn.ModuleList(down(c) for c in widths[:-1])
 
     def forward(self, y: Tensor) -> list[Tensor]:
         batch = len(y)
-        x = self.intro(y.reshape(-1, self.bands, *y.shape[2:]))  # frames are items of the batch
+        frames, radar = split_condition(y, self.bands, self.sar)
+        seen = torch.cat((frames, radar[:, None].expand(-1, frames.shape[1], -1, -1, -1)), dim=2)
+        x = self.intro(seen.flatten(0, 1))  # frames are items of the batch
         sums = []
         for i, level in enumerate(self.levels):
             x = level(x)
@@ -146,13 +159,13 @@ class DiffCRNet(nn.Module):
         )
         self.condition = ConditionEncoder(config)
         self.intro = nn.Conv2d(config.bands, config.width, 3, padding=1)
-        self.encoder = nn.ModuleList(Level(c, n, True) for c, n in zip(widths, config.encoder_blocks, strict=True))
+        down_blocks = zip(widths, config.encoder_blocks, strict=True)
+        self.encoder = nn.ModuleList(Level(c, n, True, config.pooling) for c, n in down_blocks)
         self.downs = nn.ModuleList(down(c) for c in widths)
-        self.middle = Level(2 * widths[-1], config.middle_blocks, True)
+        self.middle = Level(2 * widths[-1], config.middle_blocks, True, config.pooling)
         self.ups = nn.ModuleList(nn.Conv2d(2 * c, 4 * c, 1, bias=False) for c in reversed(widths))
-        self.decoder = nn.ModuleList(
-            Level(c, n, True) for c, n in zip(reversed(widths), config.decoder_blocks, strict=True)
-        )
+        up_blocks = zip(reversed(widths), config.decoder_blocks, strict=True)
+        self.decoder = nn.ModuleList(Level(c, n, True, config.pooling) for c, n in up_blocks)
         self.outro = LastConv(config.width, config.bands)
 
     def embed(self, time: Tensor) -> Tensor:
@@ -187,7 +200,7 @@ class DiffCR(nn.Module):
         super().__init__()
         self.config = config
         self.bands = config.bands
-        self.frames = config.frames
+        self.frames, self.sar = config.frames, config.sar
         self.multiple = 2 ** len(config.encoder_blocks)
         self.schedule, self.kept = uniform_in_time(SCHEDULES[config.schedule](config.T), config.T + 1)
         self.network = DiffCRNet(config)
@@ -196,14 +209,10 @@ class DiffCR(nn.Module):
         """None: DiffCR has no reference prior."""
 
     def denoiser(self, y: Tensor, x_E: Tensor | None = None, weight_floor: float | None = None) -> Denoiser:
-        """Predicts x0 from (x_t, t) given the frames y [B, N·bands, H, W]; all in model range [−1, 1].
+        """Predicts x0 from (x_t, t) given the frames y [B, N·bands + sar, H, W]; all in model range [−1, 1].
 
         Raises UncloudedError if y does not hold whole frames.
         """
-        if y.shape[1] % self.bands:
-            raise UncloudedError(
-                f"{y.shape[1]} bands are no whole number of frames of {self.bands} bands. Stack whole frames."
-            )
         condition = self.network.condition(y)
 
         def denoise(x_t: Tensor, t: Tensor) -> Denoised:

@@ -26,6 +26,7 @@ class EndToEnd(nn.Module):
     schedule: Schedule | None = None
     multiple = 1
     frames = 1
+    sar = 0
 
     def __init__(self, config: EndToEndConfig) -> None:
         super().__init__()

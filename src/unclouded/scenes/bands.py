@@ -22,6 +22,9 @@ PLAUSIBLE_REFLECTANCE = 2.0  # bright clouds reach about 1.5; half of a scene ab
 SMALL = 2.0**20  # ranges below this are exact enough in float32 for numbers of 16 bits
 DARKEST_USEFUL = 0.02  # a scene whose brightest values stay below 2 % of the model's range is another unit
 
+# Sentinel-1: the backscatter in dB that is 0 to a model; 0 dB is 1 (Meraner et al., ISPRS J. 2020, for SEN12MS-CR)
+SAR_LOW = {"VV": -25.0, "VH": -32.5}
+
 Array = NDArray[Any]
 
 
@@ -73,6 +76,12 @@ class DnRange(BaseModel):
     def span_in_dn(self) -> NDArray[np.float32]:
         """|high − low| as float32 [C, 1, 1]: turns a spread in model units into DN."""
         return np.abs(np.array(self.high, np.float32) - np.array(self.low, np.float32))[:, None, None]
+
+
+def backscatter(db: Array) -> NDArray[np.float32]:
+    """Sentinel-1's VV and VH in dB [2, H, W] to float32 in [0, 1]; NaN (no echo) is 0."""
+    low = tuple(SAR_LOW.values())
+    return DnRange(low=low, high=(0.0,) * len(low)).to_model(np.nan_to_num(db, nan=min(low)))
 
 
 class BandSet(BaseModel):

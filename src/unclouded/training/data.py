@@ -5,9 +5,10 @@ save. Images are decoded once and kept in memory in the dtype of their file, as 
 """
 
 import hashlib
+import logging
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -17,11 +18,13 @@ from torch.utils.data import DataLoader, Dataset
 
 from unclouded.datasets.images import read_image
 from unclouded.datasets.pairs import Pair, read_pairs
-from unclouded.errors import UncloudedError
-from unclouded.scenes.bands import BandSet
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.scenes.bands import BandSet, backscatter
 from unclouded.scenes.landscape import landscape
 from unclouded.scenes.simulate import KINDS, Kind, simulate_clouds
 from unclouded.training.values import Source, Stage
+
+logger = logging.getLogger(__name__)
 
 Array = NDArray[np.float32]
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
@@ -31,57 +34,75 @@ LANDSCAPE_BANDS = ("red", "green", "blue", "nir")  # what scenes.landscape paint
 
 
 class Pool(Protocol):
-    """A source of examples: draws (cloudy [N·C, side, side], clear [C, side, side]) in [0, 1]."""
+    """A source of examples: draws (cloudy [N·C + sar, side, side], clear [C, side, side]) in [0, 1]."""
 
     def __len__(self) -> int: ...
     def draw(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]: ...
 
 
+class Images(NamedTuple):
+    """One pair as its files have it: cloudy [N·C, H, W], clear [C, H, W], backscatter in dB [2, H, W]."""
+
+    cloudy: NDArray[np.generic]
+    clear: NDArray[np.generic]
+    radar: NDArray[np.generic] | None
+
+
 class PairPool:
     """Real pairs: a random crop of a random pair. Decoded once and kept, or, beyond `keep` bytes, read when drawn.
 
-    The cloudy image of a pair is its first `frames` dates, one after another: [frames·C, H, W].
+    The cloudy image of a pair is its first `frames` dates, one after another, and Sentinel-1's bands if `sar`:
+    [frames·C + sar, H, W].
     """
 
-    def __init__(self, pairs: Sequence[Pair], bands: BandSet, frames: int = 1, keep: float = KEEP_BYTES) -> None:
-        self.pairs, self.bands, self.frames = pairs, bands, frames
+    def __init__(
+        self, pairs: Sequence[Pair], bands: BandSet, frames: int = 1, sar: int = 0, keep: float = KEEP_BYTES
+    ) -> None:
+        self.pairs, self.bands, self.frames, self.sar = pairs, bands, frames, sar
         first = self._read(pairs[0])
-        kept = len(pairs) * sum(image.nbytes for image in first) <= keep
+        kept = len(pairs) * sum(image.nbytes for image in first if image is not None) <= keep
         self.images = [first, *map(self._read, pairs[1:])] if kept else None
 
     def __len__(self) -> int:
         return len(self.pairs)
 
-    def __getitem__(self, n: int) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def whole(self, n: int) -> tuple[Array, Array]:
+        """Pair n, (cloudy, clear) in [0, 1]."""
+        return self._to_model(self._images(n))
+
+    def _images(self, n: int) -> Images:
         return self.images[n] if self.images else self._read(self.pairs[n])
 
-    def _read(self, pair: Pair) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
+    def _read(self, pair: Pair) -> Images:
         clear = pair.read_clear()
         if len(clear) != len(self.bands):
             raise UncloudedError(
                 f"{pair.clear} has {len(clear)} bands, but the recipe names {len(self.bands)} "
                 f"({', '.join(self.bands.names)}). Name the file's bands with --bands."
             )
+        radar = pair.read_sar() if self.sar else None
         if self.frames == 1:
-            return finite(pair.read_cloudy()), finite(clear)
+            return Images(finite(pair.read_cloudy()), finite(clear), radar)
         dates = pair.read_frames()
         if len(dates) < self.frames:
             raise UncloudedError(
                 f"{pair.cloudy} has {len(dates)} cloudy dates, but the recipe takes {self.frames}. "
                 "Set model.frames to fewer, or take a data set with more dates."
             )
-        return finite(np.concatenate(dates[: self.frames])), finite(clear)
+        return Images(finite(np.concatenate(dates[: self.frames])), finite(clear), radar)
 
-    def to_model(self, image: NDArray[np.generic]) -> Array:
-        """[N·C, h, w] in the file's numbers to [0, 1]."""
+    def _to_model(self, images: Images) -> tuple[Array, Array]:
         n = len(self.bands)
-        frames = [self.bands.to_model(image[first : first + n]) for first in range(0, len(image), n)]
-        return frames[0] if len(frames) == 1 else np.concatenate(frames)
+        dates = [self.bands.to_model(images.cloudy[first : first + n]) for first in range(0, len(images.cloudy), n)]
+        radar = [] if images.radar is None else [backscatter(images.radar)]
+        return np.concatenate([*dates, *radar]), self.bands.to_model(images.clear)
 
     def draw(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]:
-        cloudy, clear = self[int(rng.integers(len(self.pairs)))]
-        window = _window(rng, clear.shape[-2:], side)
-        return tuple(_fit(self.to_model(image[window]), side) for image in (cloudy, clear))  # type: ignore[return-value]
+        images = self._images(int(rng.integers(len(self.pairs))))
+        window = _window(rng, images.clear.shape[-2:], side)
+        cut = Images(*(None if image is None else image[window] for image in images))  # type: ignore[arg-type]
+        cloudy, clear = self._to_model(cut)
+        return _fit(cloudy, side), _fit(clear, side)
 
 
 class ClearPool:
@@ -136,12 +157,17 @@ def shrink(image: Array, factor: int) -> Array:
     return np.asarray(blocks.mean(axis=(2, 4)), dtype=np.float32)
 
 
-def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1) -> Pool:
-    """Decode a recipe's source below `root`; UncloudedError if it is absent or empty."""
+def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: int = 0) -> Pool:
+    """Decode a recipe's source below `root`; UncloudedError if it is absent or empty.
+
+    With `sar`, pairs without a Sentinel-1 image are left out (and counted in the log).
+    """
     path = root / source.path
     if source.kind == "pairs":
-        pairs = read_pairs(path, source.split, source.dataset, source.drop_leaks)
-        return PairPool(_share(pairs, source, path), bands, frames)
+        pairs = _share(read_pairs(path, source.split, source.dataset, source.drop_leaks), source, path)
+        return PairPool(_with_sar(pairs, path) if sar else pairs, bands, frames, sar)
+    if sar:
+        raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
     if source.kind == "landscapes":
         return ClearPool(_landscapes(source.count, bands.names), bands.names, false_colour, frames)
@@ -178,6 +204,16 @@ def _share(pairs: list[Pair], source: Source, path: Path) -> list[Pair]:
     return pairs
 
 
+def _with_sar(pairs: list[Pair], path: Path) -> list[Pair]:
+    found = [pair for pair in pairs if pair.sar]
+    if not found:
+        raise UncloudedError(f"None of the {len(pairs)} pairs of {path} has a Sentinel-1 image. Add them.")
+    if len(found) < len(pairs):
+        missing = len(pairs) - len(found)
+        logger.warning("%d of %d pairs of %s have no Sentinel-1 image and are left out.", missing, len(pairs), path)
+    return found
+
+
 def finite(image: NDArray[np.generic]) -> NDArray[np.generic]:
     """NaN (nodata of float files) becomes 0."""
     return np.nan_to_num(image) if image.dtype.kind == "f" else image
@@ -203,8 +239,8 @@ def _rows(image: Array, rows: tuple[float, float]) -> Array:
 
 
 class Examples(Dataset[tuple[Tensor, Tensor]]):
-    """Example n of a stage: (y [N·C, size, size], x0 [C, size, size]) in [0, 1]; flipped and turned by quarters at
-    random."""
+    """Example n of a stage: (y [N·C + sar, size, size], x0 [C, size, size]) in [0, 1]; flipped and turned by quarters
+    at random."""
 
     def __init__(self, pools: Sequence[Pool], weights: Sequence[float], stage: Stage, key: tuple[int, ...]) -> None:
         self.pools = pools
@@ -237,6 +273,5 @@ def batches(
 def fixed_pairs(pool: Pool, count: int, side: int) -> list[tuple[Array, Array]]:
     """A validation list: the first `count` real pairs, whole, or that many fixed draws from a simulated source."""
     if isinstance(pool, PairPool):
-        chosen = (pool[n] for n in range(min(count, len(pool))))
-        return [(pool.to_model(y), pool.to_model(x0)) for y, x0 in chosen]
+        return [pool.whole(n) for n in range(min(count, len(pool)))]
     return [pool.draw(np.random.default_rng((0, n)), side) for n in range(count)]

@@ -121,9 +121,12 @@ def _identity(recipe: Recipe, stage: StageName) -> dict[str, Any]:
     values = json.loads(recipe.model_dump_json())
     parts = {key: values[key] for key in ("model", "bands", "sources", "seed", "units", "perceptual")}
     sources = [_without_later(source) for source in values["sources"]]
-    return _without_later(parts | {"sources": sources}) | {"stage": values["stages"][stage]}
+    later = LATER_OF_MODEL.get(recipe.method, {})
+    model = {key: value for key, value in values["model"].items() if key not in later or value != later[key]}
+    return _without_later(parts | {"sources": sources, "model": model}) | {"stage": values["stages"][stage]}
 
 
+LATER_OF_MODEL: dict[str, dict[str, Any]] = {"de": {"frames": 1, "sar": 0}, "diffcr": {"sar": 0, "pooling": "both"}}
 LATER = {"dataset": None, "drop_leaks": False, "share": [0.0, 1.0], "units": "display", "perceptual": None}
 
 
@@ -183,8 +186,8 @@ class _StageRun:
         return self.step >= self.stage.steps
 
     def steps(self, deadline: float) -> Iterator[Progress]:
-        bands, frames = self.recipe.band_set, self.recipe.frames
-        pools = [open_pool(s, self.run.data, bands, frames) for s in self.recipe.sources]
+        bands, frames, sar = self.recipe.band_set, self.recipe.frames, self.recipe.sar
+        pools = [open_pool(s, self.run.data, bands, frames, sar) for s in self.recipe.sources]
         examples = Examples(pools, [s.weight for s in self.recipe.sources], self.stage, self.key)
         validation = Validation(self.recipe, self.run.data, self.name)
         world, rank = self.fabric.world_size, self.fabric.global_rank

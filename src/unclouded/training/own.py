@@ -79,8 +79,8 @@ def with_bands(recipe: Recipe, bands: tuple[str, ...], units: Units) -> Recipe:
     model: Any = recipe.model
     changes: dict[str, Any] = {"bands": n}
     if isinstance(model, DEConfig):
-        changes["cnp"] = replace(model.cnp, in_channels=2 * n, out_channels=n)
-        changes["wa"] = model.wa and replace(model.wa, in_channels=3 * n, out_channels=n)
+        changes["cnp"] = replace(model.cnp, in_channels=2 * n + model.sar, out_channels=n)
+        changes["wa"] = model.wa and replace(model.wa, in_channels=3 * n + model.sar, out_channels=n)
     return _changed(recipe, model=model.model_copy(update=changes), bands=bands, units=units)
 
 

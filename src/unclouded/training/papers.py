@@ -54,13 +54,14 @@ def _stages() -> dict[StageName, Stage]:
     }
 
 
-def de(prior: str, dataset: str, variant: str = "", **changes: Any) -> Recipe:
-    """Tables IV and V: DE over `prior` at full size."""
+def de(prior: str, dataset: str, variant: str = "", frames: int = 1, sar: Literal[0, 2] = 0, **changes: Any) -> Recipe:
+    """Tables IV and V: DE over `prior` at full size. Several dates and Sentinel-1 ("-n3", "-sar") go beyond the
+    paper."""
     facts = _facts(dataset)
     return Recipe(
         name=f"de-{prior}-{dataset}{variant}",
         summary=f"The paper's DE over {prior} on {catalog.get(dataset).title} (Sui et al. 2024)",
-        model=paper_config(bands=len(facts["bands"]), prior=prior),
+        model=paper_config(len(facts["bands"]), prior, frames, sar),
         **(facts | {"stages": _stages()} | changes),
     )
 
@@ -111,12 +112,15 @@ def at_resolution(factor: int, side: int = 512) -> dict[StageName, Stage]:
 
 # DiffCR's "20 steps" are 21 points of `dpm` (models/diffcr.py). The paper's own training schedule was not at hand:
 # optimizer (AdamW), crops, batch, learning rate and steps are ours.
-def diffcr(dataset: str, variant: str = "", frames: int = 1, prediction: Literal["x0", "eps"] = "x0") -> Recipe:
+def diffcr(dataset: str, variant: str = "", **options: Any) -> Recipe:
+    """`options` are those of DiffCRConfig: frames, prediction, pooling, sar."""
     facts = _facts(dataset)
+    model = DiffCRConfig(bands=len(facts["bands"]), **options)
     return Recipe(
         name=f"diffcr-{dataset}{variant}",
-        summary=f"DiffCR on {catalog.get(dataset).title}, {frames} dates, predicts {prediction} (Zou et al. 2024)",
-        model=DiffCRConfig(bands=len(facts["bands"]), frames=frames, prediction=prediction),
+        summary=f"DiffCR on {catalog.get(dataset).title}, {model.frames} dates, predicts {model.prediction} "
+        "(Zou et al. 2024)",
+        model=model,
         stages={"diffcr": Stage(steps=300_000, batch_size=8, size=256, lr=5e-5)},
         sampling=Sampling(sampler="dpm", steps=21, spacing="linspace"),
         **facts,
@@ -127,13 +131,14 @@ Make = Callable[[], Recipe]
 
 
 def rows() -> dict[str, Make]:
-    """Recipe name -> its function: METHOD-DATASET, DE over a method as de-METHOD-DATASET, variants with a suffix."""
+    """Recipe name -> its function: METHOD-DATASET, DE over a method as de-METHOD-DATASET, variants with a suffix (-sar:
+    with Sentinel-1, -n3: three dates)."""
     found: dict[str, Make] = {}
     for dataset in DATA:
         found |= {f"{prior}-{dataset}": partial(alone, prior, dataset) for prior in PRIORS}
         found |= {f"de-{prior}-{dataset}": partial(de, prior, dataset) for prior in ("light", *PRIORS)}
         found |= {f"diffusion-{dataset}{v}": partial(diffusion, dataset, v) for v in ("", "-fine")}
-        found |= _diffcr_rows(dataset)
+        found |= _diffcr_rows(dataset) | _condition_rows(dataset)
     for dataset in ("rice2", "cuhk-cr1", "cuhk-cr2"):
         found[f"de-msda-{dataset}-fine"] = lambda d=dataset: de("msda", d, "-fine", stages=fine_only())  # type: ignore[misc]
         found[f"de-msda-{dataset}-weights"] = lambda d=dataset: de("msda", d, "-weights", stages=not_jointly())  # type: ignore[misc]
@@ -143,16 +148,31 @@ def rows() -> dict[str, Make]:
     return found
 
 
+def _condition_rows(dataset: str) -> dict[str, Make]:
+    """DE with three dates and with Sentinel-1, DiffCR with Sentinel-1, where the data set has them."""
+    found: dict[str, Make] = {}
+    priors = ("light", *PRIORS)
+    if dataset in SEVERAL_DATES:
+        found |= {f"de-{prior}-{dataset}-n3": partial(de, prior, dataset, "-n3", frames=3) for prior in priors}
+    if catalog.get(dataset).sar:
+        found |= {f"de-{prior}-{dataset}-sar": partial(de, prior, dataset, "-sar", sar=2) for prior in priors}
+        most = 3 if dataset in SEVERAL_DATES else 1
+        found[f"diffcr-{dataset}-sar"] = partial(diffcr, dataset, "-sar", frames=most, sar=2)
+    return found
+
+
 def _resolution_row(dataset: str, factor: int) -> dict[str, Make]:
     variant = f"-{factor // 2}m"  # CUHK-CR has 0.5 m
     return {f"de-msda-{dataset}{variant}": lambda: de("msda", dataset, variant, stages=at_resolution(factor))}
 
 
 def _diffcr_rows(dataset: str) -> dict[str, Make]:
-    """All dates under the plain name, fewer with a suffix, and ε prediction."""
+    """All dates under the plain name, fewer with a suffix; ε prediction; blocks with one pooled gate or none."""
     most = 3 if dataset in SEVERAL_DATES else 1
-    found: dict[str, Make] = {
-        f"diffcr-{dataset}": partial(diffcr, dataset, "", most),
-        f"diffcr-{dataset}-eps": partial(diffcr, dataset, "-eps", most, "eps"),
+    variants: dict[str, dict[str, Any]] = {"": {}, "-eps": {"prediction": "eps"}}
+    variants |= {f"-{pooling}": {"pooling": pooling} for pooling in ("mean", "max", "none")}
+    variants |= {f"-n{n}": {"frames": n} for n in range(1, most)}
+    return {
+        f"diffcr-{dataset}{suffix}": partial(diffcr, dataset, suffix, **({"frames": most} | options))
+        for suffix, options in variants.items()
     }
-    return found | {f"diffcr-{dataset}-n{n}": partial(diffcr, dataset, f"-n{n}", n) for n in range(1, most)}

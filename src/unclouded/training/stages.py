@@ -48,12 +48,18 @@ def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Genera
     """E(y) against the clear image, both in [0, 1]. A prior with a loss of its own paper's states it as
     `training_losses`."""
     _seed(generator)
+    y = _optical(model, y)
     own: Callable[[Tensor, Tensor], Losses] | None = getattr(model.prior, "training_losses", None)
     if own is not None:
         return own(y, x0)
     assert model.prior is not None, "the stage 'prior' needs a reference prior"
     x_E = model.prior(y)
     return {"charbonnier": charbonnier(x_E, x0), "gradient": gradient_loss(x_E, x0)}
+
+
+def _optical(model: DE | EndToEnd, y: Tensor) -> Tensor:
+    """What the prior sees of y: the dates as one image."""
+    return model.optical(y) if isinstance(model, DE) else y
 
 
 def _seed(generator: torch.Generator) -> None:
@@ -77,7 +83,7 @@ class _Noised:
         x_E: Tensor | None = None,
         from_prior: float = 0.0,
     ) -> None:
-        self.y, self.x0 = 2 * y - 1, 2 * x0 - 1
+        self.y, self.x0 = model.condition(2 * y - 1), 2 * x0 - 1
         self.t = torch.randint(model.schedule.T, (len(y),), generator=generator).to(y.device)
         self.eps = torch.randn(x0.shape, generator=generator).to(x0)
         origin = self.x0
@@ -92,7 +98,7 @@ def _ddpm(model: DE, batch: _Noised) -> tuple[Tensor, Tensor]:
     out = model.cnp(torch.cat((batch.x_t, batch.y), dim=1), batch.t).float()
     if model.config.prediction == "eps":
         return l_ddpm(batch.eps, out), model.schedule.x0_from_eps(batch.x_t, out, batch.t)
-    x0_eps = out if model.config.prediction == "x0" else batch.y + out
+    x0_eps = out if model.config.prediction == "x0" else batch.y[:, : model.bands] + out
     return F.mse_loss(x0_eps, batch.x0), x0_eps
 
 
@@ -172,12 +178,15 @@ class StageModule(nn.Module):
     def parts(self) -> dict[str, nn.Module]:
         """The parts that learn, by name; a GAN's discriminator is one of them, though not of the model."""
         parts: dict[str, nn.Module] = {name: getattr(self.model, name) for name in TRAINS[self.stage]}
+        dates = getattr(self.model, "dates", None)
+        if dates is not None and self.stage == ("coarse" if self.model.prior is None else "prior"):
+            parts["dates"] = dates  # they learn with the first network that sees them merged
         return parts if self.adversary is None else {**parts, "discriminator": self.adversary.discriminator}
 
     def forward(self, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
         if self.adversary is not None:
             _seed(generator)
-            return cast(Losses, self.adversary(y, x0))
+            return cast(Losses, self.adversary(_optical(cast(DE | EndToEnd, self.model), y), x0))
         return LOSSES[self.stage](self.model, y, x0, generator, **self.options)
 
     def trained_state(self) -> dict[str, Any]:

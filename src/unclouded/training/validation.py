@@ -32,9 +32,8 @@ class Validation:
         self.factor = recipe.stages[stage].shrink
         self.lists = {}
         for source in recipe.validation:
-            pairs = fixed_pairs(
-                open_pool(source, root, recipe.band_set, recipe.frames), recipe.validation_limit, side=256
-            )
+            pool = open_pool(source, root, recipe.band_set, recipe.frames, recipe.sar)
+            pairs = fixed_pairs(pool, recipe.validation_limit, side=256)
             self.lists[source.split or source.path] = [
                 (shrink(y, self.factor), shrink(x0, self.factor)) for y, x0 in pairs
             ]

@@ -138,6 +138,11 @@ class Recipe(_Value):
         """Cloudy dates that the model takes."""
         return getattr(self.model, "frames", 1)
 
+    @property
+    def sar(self) -> int:
+        """Bands of Sentinel-1 that the model takes."""
+        return getattr(self.model, "sar", 0)
+
     def build(self) -> RestorationModel:
         """The model with fresh weights."""
         constructor: Any = METHODS[self.method]
