@@ -23,6 +23,7 @@ class Dimmer:
     bands: BandSet | None = None
     what: str = "model"
     frames: int = 1
+    sar = 0
 
     def __post_init__(self):
         self.batches = []
