@@ -17,6 +17,7 @@ import yaml
 from unclouded.datasets.splits import split_hash
 from unclouded.models import store
 from unclouded.models.card import Measurement, ModelCard
+from unclouded.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
 LISTS = {"rice1": "rice1-val", "rice2": "rice2-val"}
@@ -99,7 +100,6 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="sampling defaults for the card"
     )
-    parser.add_argument("--limits", type=Path, help="a text file, one known limit a line")
     parser.add_argument("--protocols", nargs="+", default=["paper", "standard"])
     parser.add_argument("--limit", type=int)
     options = parser.parse_args()
@@ -107,8 +107,7 @@ def main() -> None:
     model, card = store.load(options.model)
     changes = {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in options.set)}
     sampling = type(card.sampling).model_validate(card.sampling.model_dump() | changes)
-    limits = tuple(options.limits.read_text().splitlines()) if options.limits else card.limits
-    card = card.model_copy(update={"sampling": sampling, "metrics": (), "limits": limits})
+    card = card.model_copy(update={"sampling": sampling, "metrics": (), "limits": RECIPES[card.name]().limits})
     target = store.WEIGHTS / f"{card.name}.safetensors"
     target.parent.mkdir(exist_ok=True)
     store.save(target, model, card)

@@ -54,6 +54,15 @@ _SIMULATED = (
 )
 
 
+_LIMITS = (
+    "What lies under thick cloud is an estimate from its surroundings, smoother than the ground",
+    "Under full cover there is nothing to estimate from: the answer is a guess at the colours of the region",
+    "Snow and bright sand may be taken for cloud and darkened; give a mask",
+    "Open sea may keep faint traces of cloud edges",
+    "Bands other than the model's pass through unchanged, clouds included",
+)
+
+
 def base() -> Recipe:
     """The default model: RGB, thin and thick cloud, 0.3 to 30 m."""
     return Recipe(
@@ -116,6 +125,7 @@ def base() -> Recipe:
             ),
         },
         sampling=Sampling(sampler="dpm", steps=5, spacing="trailing"),
+        limits=_LIMITS,
     )
 
 
