@@ -2,17 +2,14 @@
 
     python benchmarks/evaluation.py [--size 256] [--rounds 5] [--batch 1] [--variants …] [--out results.json]
 
-Each round runs every variant once, one after the other, so that other work on the machine meets them alike; the ratios
-are of one round. The floor is the network's operations at the machine's measured matrix rate, measured in each round.
+The floor is the larger of the networks' operations at the machine's measured bf16 matrix rate and their bytes (every
+layer's input, output and weights once, in bf16) at its measured bandwidth.
 """
 
 import argparse
 import json
-import platform
-import statistics
 import sys
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,10 +20,9 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
+from measuring import alternate, compared, machine, shown, with_peak
 from unclouded.models import unet
 from unclouded.models.unet import UNet
-
-Seconds = tuple[float, float]  # of the clock, of the processors
 
 
 @dataclass(frozen=True)
@@ -53,7 +49,7 @@ VARIANTS = {
 class Evaluation(nn.Module):
     """ε̂ and W of one step: what a sampler pays for."""
 
-    def __init__(self, bands: int) -> None:
+    def __init__(self, bands: int = 3) -> None:
         super().__init__()
         self.cnp, self.wa = UNet(unet.cnp(bands)), UNet(unet.wa(bands))
 
@@ -61,20 +57,18 @@ class Evaluation(nn.Module):
         return self.cnp(torch.cat((x_t, y), 1), t), self.wa(torch.cat((x_t, y, x_E), 1), t)
 
 
-def prepare(variant: Variant, inputs: tuple[Tensor, ...]) -> Callable[[], Seconds]:
-    """A function that runs the variant once and gives its seconds. The first run, and compilation, is done here."""
+def prepare(variant: Variant, inputs: tuple[Tensor, ...]) -> Callable[[], None]:
+    """A function that runs the variant once. The first run, and compilation, is done here."""
     torch.manual_seed(0)
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
-    network: Any = Evaluation(bands=3).eval().requires_grad_(False).to(memory_format=layout)
+    network: Any = Evaluation().eval().requires_grad_(False).to(memory_format=layout)
     if variant.compiled:
         network = torch.compile(network, dynamic=False)
     inputs = tuple(x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in inputs)
 
-    def run() -> Seconds:
+    def run() -> None:
         with modes(variant):
-            start = time.perf_counter(), time.process_time()
             network(*inputs)
-            return time.perf_counter() - start[0], time.process_time() - start[1]
 
     run()
     return run
@@ -87,76 +81,68 @@ def modes(variant: Variant) -> Iterator[None]:
         yield
 
 
-def operations(inputs: tuple[Tensor, ...]) -> int:
-    """Floating-point operations of one evaluation (a multiply-add is two)."""
-    with torch.device("meta"):
-        network, arguments = Evaluation(bands=3), [torch.empty_like(x, device="meta") for x in inputs]
-    with FlopCounterMode(display=False) as counter:
-        network(*arguments)
-    return counter.get_total_flops()
+def work(network: Any, *arguments: Tensor, call: Callable[..., Any] | None = None) -> tuple[int, int]:
+    """Floating-point operations (a multiply-add is two) and least bytes in bf16 of `call`, by default of the network:
+    each layer reads its input and its weights and writes its output."""
+    values = 0
+
+    def count(layer: nn.Module, given: tuple[Tensor, ...], answer: Tensor) -> None:
+        nonlocal values
+        values += given[0].numel() + answer.numel() + sum(p.numel() for p in layer.parameters())
+
+    layers = [m for m in network.modules() if isinstance(m, nn.Conv2d | nn.Linear | nn.GroupNorm)]
+    hooks = [layer.register_forward_hook(count) for layer in layers]
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        (call or network)(*arguments)
+    for hook in hooks:
+        hook.remove()
+    return counter.get_total_flops(), 2 * values
 
 
-def matrix_rate(n: int = 2048) -> float:
-    """Operations a second of a float32 matrix product."""
-    a, b = torch.randn(n, n), torch.randn(n, n)
-    start = time.perf_counter()
-    a @ b
-    return 2 * n**3 / (time.perf_counter() - start)
+def floor(flops: float, moved: float, rates: dict[str, Any]) -> float:
+    """Seconds below which the machine cannot do this work in bf16."""
+    return max(flops / max(rates["matrix_gflops"].values()) / 1e9, moved / rates["copy_gigabytes_per_second"] / 1e9)
 
 
-def measure(names: list[str], size: int, batch: int, rounds: int) -> dict[str, Any]:
+def measure(
+    names: list[str], rates: dict[str, Any], size: int = 256, batch: int = 1, rounds: int = 3
+) -> dict[str, Any]:
     inputs = (*torch.randn(3, batch, 3, size, size).unbind(), torch.full((batch,), 500))
     runs = {}
     for name in names:
         print(f"preparing {name} …", file=sys.stderr)
         runs[name] = prepare(VARIANTS[name], inputs)
-    seconds: dict[str, list[Seconds]] = {name: [] for name in names}
-    rates = []
-    for _ in range(rounds):
-        rates.append(matrix_rate())
-        for name, run in runs.items():
-            seconds[name].append(run())
-    flops = operations(inputs)
+    with torch.device("meta"):
+        flops, moved = work(Evaluation(), *(torch.empty_like(x, device="meta") for x in inputs))
+    taken, least = alternate(runs, rounds), floor(flops, moved, rates)
     return {
-        "machine": {"cpu": platform.processor(), "threads": torch.get_num_threads(), "torch": torch.__version__},
         "size": size,
         "batch": batch,
         "gflop": flops / 1e9,
-        "matrix_gflops": spread([rate / 1e9 for rate in rates]),
-        "floor_seconds": flops / max(rates),
-        "baseline": names[0],
-        "variants": {name: compare(seconds[names[0]], taken, flops / max(rates)) for name, taken in seconds.items()},
+        "gigabytes": moved / 1e9,
+        "floor_seconds": least,
+        "variants": {
+            name: {
+                **compared(taken[names[0]], seconds),
+                "share_of_floor": least / min(s.clock for s in seconds),
+                "peak_mb": with_peak(runs[name])[1],
+            }
+            for name, seconds in taken.items()
+        },
     }
-
-
-def compare(baseline: list[Seconds], taken: list[Seconds], floor: float) -> dict[str, Any]:
-    """A variant's seconds and its ratios to the baseline, round by round."""
-    clock, processors = zip(*taken, strict=True)
-    return {
-        "seconds": spread(clock),
-        "ratio": spread([a[0] / b[0] for a, b in zip(baseline, taken, strict=True)]),
-        "processor_seconds": spread(processors),  # steadier than the clock where other work runs
-        "processor_ratio": spread([a[1] / b[1] for a, b in zip(baseline, taken, strict=True)]),
-        "share_of_floor": floor / min(clock),
-    }
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    return {"min": min(values), "median": statistics.median(values), "max": max(values)}
-
-
-COLUMNS = ("seconds", "ratio", "processor_ratio")
 
 
 def table(result: dict[str, Any]) -> str:
     lines = [
-        f"one evaluation, {result['batch']} × {result['size']}²: {result['gflop']:.0f} GFLOP, floor "
-        f"{result['floor_seconds']:.2f} s at {result['matrix_gflops']['max']:.0f} GFLOP/s",
-        f"{'min  median  max of:':<22}{'seconds':>22}{'times as fast':>24}{'in processor time':>24}{'of floor':>10}",
+        f"one evaluation at the paper's size, {result['batch']} × {result['size']}²: {result['gflop']:.0f} GFLOP, "
+        f"{result['gigabytes']:.1f} GB, floor {result['floor_seconds']:.2f} s",
+        f"{'min  median  max of:':<22}{'seconds':>22}{'times as fast':>24}{'in processor time':>24}"
+        f"{'of floor':>10}{'peak MB':>9}",
     ]
     for name, row in result["variants"].items():
-        cells = (f"{row[key]['min']:.2f}  {row[key]['median']:.2f}  {row[key]['max']:.2f}" for key in COLUMNS)
-        lines.append(f"{name:<20}" + "".join(f"{cell:>24}" for cell in cells) + f"{row['share_of_floor']:>10.0%}")
+        cells = "".join(f"{shown(row[key]):>24}" for key in ("seconds", "ratio", "processor_ratio"))
+        peak = "–" if row["peak_mb"] is None else f"{row['peak_mb']:.0f}"
+        lines.append(f"{name:<20}{cells}{row['share_of_floor']:>10.0%}{peak:>9}")
     return "\n".join(lines)
 
 
@@ -165,12 +151,13 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=256, help="pixels a side; the paper's is 256")
     parser.add_argument("--batch", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=list(VARIANTS)[:4])
+    parser.add_argument("--variants", nargs="+", choices=VARIANTS, default=["plain", "sdpa", "channels_last", "bf16"])
     parser.add_argument("--out", type=Path, help="write the result as JSON here")
     options = parser.parse_args()
-    result = measure(options.variants, options.size, options.batch, options.rounds)
-    document = json.dumps(result, indent=2)
+    rates = machine()
+    result = measure(options.variants, rates, options.size, options.batch, options.rounds)
     print(table(result), file=sys.stderr)
+    document = json.dumps({"machine": rates, **result}, indent=2)
     print(document)
     if options.out:
         options.out.write_text(document + "\n")

@@ -246,6 +246,24 @@ def test_extra_outputs_are_on_the_grid_in_scene_units(tmp_path: Path) -> None:
     assert set(report.files) == {"output", "uncertainty-out", "weights-out", "mask-out", "preview"}
 
 
+def test_only_tiles_whose_core_has_cloud_are_restored(tmp_path: Path) -> None:
+    pixels = np.maximum(numbers((3, 104, 104), "uint8"), 1)  # tiles of 32 at 0, 24, 48, 72; cores meet at 28, 52, 76
+    source = write_tif(tmp_path / "in.tif", pixels)
+    double, mask = Double(local), np.zeros((1, 104, 104), np.uint8)
+    for cloud, tiles in (
+        ((slice(0, 0), slice(0, 0)), []),
+        ((slice(30, 50), slice(29, 52)), [(24, 24)]),
+        ((slice(50, 54), slice(100, 104)), [(24, 72), (48, 72)]),
+    ):
+        mask[:], double.origins = 0, []
+        mask[0][cloud] = 1
+        restore_scene(source, tmp_path / "out.tif", model=double, tile=32, overlap=8, overwrite=True,
+                      mask=write_tif(tmp_path / "mask.tif", mask))  # fmt: skip
+        assert double.origins == tiles
+        expected = np.where(mask, np.rint(255 * (1 - (pixels / 255) ** 2)), pixels)
+        assert np.abs(read(tmp_path / "out.tif").astype(int) - expected).max() <= 1
+
+
 def test_arrays_of_any_size_and_dtype() -> None:
     for dtype in DTYPES:
         image = numbers((3, 37, 301), dtype)

@@ -316,8 +316,8 @@ def _store(rows: Rows, job: Job, partial: Partial, layers: set[str]) -> None:
         finished[WEIGHTS] = only_where_made(rows.layers["w"], rows.cloudy)
     if MASK in layers:
         finished[MASK] = made_of
-    values, counts = np.unique(made_of, return_counts=True)
-    partial.append(finished, {CLASS_NAMES[int(v)]: int(n) for v, n in zip(values, counts, strict=True)})
+    counts = np.bincount(made_of.ravel())
+    partial.append(finished, {CLASS_NAMES[int(v)]: int(counts[v]) for v in counts.nonzero()[0]})
 
 
 def _notes(scene: Scene, counts: Mapping[str, int], options: SceneOptions) -> tuple[str, ...]:

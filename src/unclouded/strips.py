@@ -136,7 +136,7 @@ def _restore_strip(
     job: Job, strip: Strip, tiles: Sequence[Window], blender: Blender, on_tiles: Callable[[int], None]
 ) -> None:
     left = strip.window.col
-    needed = [tile for tile in tiles if _has_work(strip.cloudy, _cols(tile, left))]
+    needed = [tile for tile in tiles if _has_work(strip, job.grid.core(tile))]
     on_tiles(len(tiles) - len(needed))
     weights = feather(job.grid.tile_height, job.grid.tile_width, job.grid.overlap)
     for first in range(0, len(needed), job.batch_size):
@@ -152,10 +152,12 @@ def _cols(tile: Window, left: int) -> slice:
     return slice(tile.col - left, tile.right - left)
 
 
-def _has_work(cloudy: Cloudy, cols: slice) -> bool:
-    """Whether any pixel of these columns is data and is to be replaced."""
-    valid = cloudy.valid[:, :, cols].any(axis=0)
-    return bool(valid.any() if cloudy.opacity is None else (valid & (cloudy.opacity[:, cols] > 0)).any())
+def _has_work(strip: Strip, window: Window) -> bool:
+    """Whether any pixel of this window of the scene, inside the strip, is data and is to be replaced."""
+    rows = slice(window.row - strip.window.row, window.bottom - strip.window.row)
+    cloudy = strip.cloudy.crop(rows, _cols(window, strip.window.col))
+    valid = cloudy.valid.any(axis=0)
+    return bool(valid.any() if cloudy.opacity is None else (valid & (cloudy.opacity > 0)).any())
 
 
 def restore_batch(job: Job, y: Float32, tiles: Sequence[Window]) -> Float32:

@@ -29,6 +29,23 @@ def test_tiles_cover_the_scene_and_stay_inside(height: int, width: int, tile: in
     assert shapes == {(min(tile, height), min(tile, width))}
 
 
+@pytest.mark.parametrize(("height", "width", "tile", "overlap"), SIZES)
+def test_cores_part_the_scene_and_keep_away_from_the_tiles_edges(
+    height: int, width: int, tile: int, overlap: int
+) -> None:
+    grid = TileGrid(height, width, tile, overlap)
+    hits = np.zeros((height, width), int)
+    for window in (window for index in range(len(grid.row_starts)) for window in grid.tiles(index)):
+        core = grid.core(window)
+        hits[core.rows, core.cols] += 1
+        for edge, outer, border in (
+            (core.row, window.row, 0), (window.bottom, core.bottom, height),
+            (core.col, window.col, 0), (window.right, core.right, width),
+        ):  # fmt: skip
+            assert edge - outer >= overlap // 2 or border in (outer, edge)
+    assert (hits == 1).all()
+
+
 @settings(deadline=None, max_examples=60)
 @given(st.integers(1, 500), st.integers(1, 64), st.data())
 def test_neighbours_overlap_by_at_least_the_overlap(size: int, tile: int, data: st.DataObject) -> None:

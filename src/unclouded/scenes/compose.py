@@ -56,13 +56,15 @@ def compose(
     out = cloudy.dn.copy()
     for band in dict.fromkeys(bands):
         channels = [c for c, b in enumerate(bands) if b == band]
+        touched = cloudy.valid[channels[0]] & (clear[channels] != cloudy.y[channels]).any(axis=0)
+        if cloudy.opacity is not None:
+            touched &= cloudy.opacity > 0
+        if not touched.any():
+            continue
         only = DnRange(low=(dn_range.low[channels[0]],), high=(dn_range.high[channels[0]],))
         x = _mean(clear[channels])
         dn = cloudy.dn[band - 1]
         new = only.from_model(_faded(x, dn, cloudy.opacity, only), dn.dtype, nodata[band - 1])[0]
-        touched = cloudy.valid[channels[0]] & (clear[channels] != cloudy.y[channels]).any(axis=0)
-        if cloudy.opacity is not None:
-            touched &= cloudy.opacity > 0
         np.copyto(out[band - 1], new, where=touched)
     return out
 

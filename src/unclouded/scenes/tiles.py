@@ -5,7 +5,7 @@ of a scene have one shape, so that they stack into batches: the last tile of an 
 shorter than a tile has one tile of the axis' own length.
 """
 
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -101,6 +101,24 @@ class TileGrid:
     def touching(self, left: int, right: int) -> tuple[int, ...]:
         """The first columns of the tiles that touch scene columns [left, right)."""
         return tuple(col for col in self.col_starts if col < right and col + self.tile_width > left)
+
+    def core(self, tile: Window) -> Window:
+        """The part of a tile that is nearer to its middle than to its neighbours': the cores part the scene.
+
+        A tile must be restored only if something in its core is to be replaced: what lies beyond is in the core, and
+        well inside, of a neighbour.
+        """
+        top, bottom = self._core(self.row_starts, self.tile_height, self.height, tile.row)
+        left, right = self._core(self.col_starts, self.tile_width, self.width, tile.col)
+        return Window(top, left, bottom - top, right - left)
+
+    @staticmethod
+    def _core(starts: tuple[int, ...], tile: int, size: int, start: int) -> tuple[int, int]:
+        """Between the middles of the overlaps with the tile before and the one after."""
+        i = bisect_left(starts, start)
+        first = (starts[i - 1] + tile + start) // 2 if i > 0 else 0
+        last = (start + tile + starts[i + 1]) // 2 if i + 1 < len(starts) else size
+        return first, last
 
     def strip(self, index: int, cols: Sequence[int] | None = None) -> Window:
         """The rows of tile row `index`, as wide as the tiles that begin at `cols` (all if None)."""

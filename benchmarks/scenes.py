@@ -1,0 +1,134 @@
+"""Whole scenes: seconds per megapixel at 1, 4 and 16 MPix, and the cost of scenes cloudy in part or not at all.
+
+    python benchmarks/scenes.py [--model base] [--rounds 2]
+
+Tiles of 256 with an overlap of 64 fill these sides exactly; others also pay for a larger overlap of the last tile.
+A copy is what GDAL needs to read the same file and write it again, compressed alike.
+"""
+
+import argparse
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import rasterio
+import rasterio.shutil
+from rasterio.transform import Affine
+
+from measuring import alternate, spread, timed, with_peak
+from tile import untrained
+from unclouded.restore import Restorer, load
+from unclouded.restore_scene import restore_scene
+
+SIDES = (1024, 1984, 4096)  # 5, 10 and 21 tiles
+CLOUDY_SIDE = 1984
+COVERS = {"clear": 0.0, "10 % cloudy": 0.1, "cloudy": 1.0}
+
+
+def write(path: Path, pixels: np.ndarray) -> Path:
+    """[bands, H, W] uint8 as a tiled, compressed GeoTIFF."""
+    bands, height, width = pixels.shape
+    with rasterio.open(
+        path, "w", driver="GTiff", count=bands, height=height, width=width, dtype="uint8", crs="EPSG:32633",
+        transform=Affine(10, 0, 5e5, 0, -10, 4.6e6), tiled=True, blockxsize=256, blockysize=256, compress="deflate",
+        photometric="RGB" if bands == 3 else "MINISBLACK",
+    ) as file:  # fmt: skip
+        file.write(pixels)
+    return path
+
+
+def picture(bands: int, side: int) -> np.ndarray:
+    """Fields of 20 pixels with a little noise: compresses about as a satellite image does."""
+    rng = np.random.default_rng(0)
+    fields = rng.integers(30, 220, (bands, side // 20 + 1, side // 20 + 1)).repeat(20, 1).repeat(20, 2)
+    return (fields[:, :side, :side] + rng.integers(0, 16, (bands, side, side))).astype(np.uint8)
+
+
+def disc(side: int, share: float) -> np.ndarray:
+    """A mask [1, H, W] with one round cloud of this share of the pixels."""
+    rows, cols = np.mgrid[:side, :side] - side / 2
+    everywhere = np.full((side, side), share >= 1)
+    return (everywhere | (rows**2 + cols**2 < share / np.pi * side**2)).astype(np.uint8)[None]
+
+
+def per_megapixel(restorer: Restorer, folder: Path) -> dict[str, Any]:
+    """One run of each size, the small one first once more to warm up."""
+    found: dict[str, Any] = {}
+    source = folder / "scene.tif"
+    for side in (SIDES[0], *SIDES):
+        write(source, picture(restorer.model.bands, side))
+        seconds, peak = with_peak(lambda: timed(lambda: run(restorer, source, folder)))
+        pixels = side**2 / 1e6
+        found[f"{pixels:.1f} MPix"] = {
+            "seconds_per_megapixel": seconds.clock / pixels,
+            "processor_seconds_per_megapixel": seconds.processors / pixels,
+            "peak_mb": peak,
+        }
+    return found
+
+
+def only_where_cloudy(restorer: Restorer, folder: Path, rounds: int) -> dict[str, Any]:
+    """Ratios of one round: to the copy of the file, and to the cloudy scene."""
+    source = write(folder / "scene.tif", picture(restorer.model.bands, CLOUDY_SIDE))
+    masks = {name: write(folder / f"mask{i}.tif", disc(CLOUDY_SIDE, share)) for i, (name, share) in
+             enumerate(COVERS.items())}  # fmt: skip
+    runs: dict[str, Any] = {"copy": lambda: copy(source, folder / "copy.tif")}
+    runs |= {name: lambda m=mask: run(restorer, source, folder, mask=m) for name, mask in masks.items()}
+    runs["clear"]()
+    taken = alternate(runs, rounds)
+
+    def ratios(name: str, to: str) -> dict[str, float]:
+        return spread([a.clock / b.clock for a, b in zip(taken[name], taken[to], strict=True)])
+
+    return {
+        "side": CLOUDY_SIDE,
+        "seconds": {name: spread([s.clock for s in seconds]) for name, seconds in taken.items()},
+        "clear_to_copy": ratios("clear", "copy"),
+        "tenth_to_cloudy": ratios("10 % cloudy", "cloudy"),
+    }
+
+
+def copy(source: Path, target: Path) -> None:
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
+        rasterio.shutil.copy(source, target, driver="GTiff", tiled="yes", blockxsize=256, blockysize=256,
+                             compress="deflate")  # fmt: skip
+
+
+def run(restorer: Restorer, source: Path, folder: Path, **options: Any) -> None:
+    restore_scene(source, folder / "out.tif", model=restorer, overwrite=True, **options)
+
+
+def measure(restorer: Restorer, rounds: int = 2) -> dict[str, Any]:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        return {"size": per_megapixel(restorer, folder), "cloud": only_where_cloudy(restorer, folder, rounds)}
+
+
+def table(result: dict[str, Any]) -> str:
+    size, cloud = result["size"], result["cloud"]
+    middle = list(size.values())[1]["seconds_per_megapixel"]
+    lines = ["scenes, balanced"]
+    for name, row in size.items():
+        peak = "" if row["peak_mb"] is None else f", peak + {row['peak_mb']:.0f} MB"
+        per = row["seconds_per_megapixel"]
+        lines.append(f"  {name:>9}: {per:.2f} s / MPix, {per / middle:.2f} of the middle size's{peak}")
+    for what, key in (("a clear scene takes", "clear_to_copy"), ("a 10 % cloudy one", "tenth_to_cloudy")):
+        values = "  ".join(f"{cloud[key][k]:.2f}" for k in ("min", "median", "max"))
+        lines.append(f"  {what} {values} (min median max) of {'its copy' if 'copy' in key else 'a cloudy one'}")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", help="a shipped model's name or a file; untrained weights if not given")
+    parser.add_argument("--rounds", type=int, default=2)
+    options = parser.parse_args()
+    result = measure(load(options.model) if options.model else untrained(), options.rounds)
+    print(table(result))
+    print(json.dumps(result))
+
+
+if __name__ == "__main__":
+    main()
