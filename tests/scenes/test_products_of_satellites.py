@@ -1,7 +1,9 @@
 """Real products: BOA offsets, Landsat's scale, band names, virtual file systems, what cannot be read."""
 
+import multiprocessing
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -108,6 +110,56 @@ def test_zip_and_vrt_names(tmp_path: Path) -> None:
                                    str(tmp_path / "in.vrt")]):  # fmt: skip
         restore_scene(name, tmp_path / f"{number}.tif", model=Recorder())
         assert (read(tmp_path / f"{number}.tif") == 0).all()
+
+
+class _Ranges(BaseHTTPRequestHandler):
+    """Serves one file, `content`, by ranges, as object stores do."""
+
+    content = b""
+
+    def do_HEAD(self) -> None:
+        found = self.path == "/scene.tif"
+        self.send_response(200 if found else 404)
+        self.send_header("Accept-Ranges", "bytes")
+        self.send_header("Content-Length", str(len(self.content) if found else 0))
+        self.end_headers()
+
+    def do_GET(self) -> None:
+        if self.path != "/scene.tif":
+            return self.do_HEAD()
+        first, last = self.headers["Range"].removeprefix("bytes=").split("-")
+        part = self.content[int(first) : int(last) + 1]
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{int(first) + len(part) - 1}/{len(self.content)}")
+        self.send_header("Content-Length", str(len(part)))
+        self.end_headers()
+        self.wfile.write(part)
+        return None
+
+    def log_message(self, *args: object) -> None:
+        pass
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    """In a process of its own: rasterio holds the interpreter while it waits for an answer."""
+    pixels = np.random.default_rng(0).integers(1, 255, (3, 300, 200)).astype(np.uint8)
+    _Ranges.content = tif(tmp_path / "in.tif", pixels, tiled=True, blockxsize=64, blockysize=64).read_bytes()
+    with HTTPServer(("127.0.0.1", 0), _Ranges) as listening:
+        serving = multiprocessing.get_context("fork").Process(target=listening.serve_forever, daemon=True)
+        serving.start()
+        yield f"http://127.0.0.1:{listening.server_port}"
+        serving.kill()
+        serving.join()
+
+
+def test_a_scene_is_read_from_the_web(tmp_path: Path, server: str) -> None:
+    for number, name in enumerate([f"/vsicurl/{server}/scene.tif", f"{server}/scene.tif"]):
+        restore_scene(name, tmp_path / f"{number}.tif", model=Recorder())
+        assert (read(tmp_path / f"{number}.tif") == 0).all()
+    with pytest.raises(UncloudedError, match=r"absent\.tif"):
+        restore_scene(f"/vsicurl/{server}/absent.tif", tmp_path / "none.tif", model=Recorder())
+    assert not (tmp_path / "none.tif").exists()
 
 
 @pytest.mark.parametrize("reflectance", [(0.0, 1.0), (float("nan"), 0.0), (1.0, float("inf"))])
