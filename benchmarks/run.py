@@ -3,8 +3,8 @@
     python benchmarks/run.py [--model NAME|FILE] [--data ../shared/data] [--rounds 3] [--quick] [--out bench.json]
 
 (a) one evaluation at the size of the paper, ours against the plain form; (b) a tile of 256² through every shipped
-model, its `balanced` point against `paper` in the plain form, and what it costs in quality; (c) seconds per megapixel of
-whole scenes, and what clear and partly cloudy ones cost; (d) and (e), the share of the floor that is reached and the
+model, its `balanced` point against `paper` in the plain form, and its cost in quality; (c) seconds per megapixel of
+whole scenes, and what clear and partly cloudy ones cost; (d) and (e), the share of the floor reached and the
 peak memory, stand in every table.
 """
 
