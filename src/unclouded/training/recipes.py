@@ -20,11 +20,12 @@ from unclouded.training.values import Recipe, Source, Stage, StageName
 __all__ = ["RECIPES", "Recipe", "Source", "Stage", "StageName", "recipe"]
 
 
-def _light_de(bands: int) -> DEConfig:
-    """Light prior; CNP and WA on a space-to-depth grid of 4, predicting x0 − y (docs/decisions.md)."""
+def _light_de(bands: int, widths: tuple[int, ...] = (24, 48, 96, 192)) -> DEConfig:
+    """Light prior of these widths; CNP and WA on a space-to-depth grid of 4, predicting x0 − y (docs/decisions.md)."""
     return DEConfig(
         bands=bands,
         prior="light",
+        prior_options={"channels": widths},
         cnp=UNetConfig(
             2 * bands, bands, channels=32, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4
         ),
@@ -131,12 +132,18 @@ def base() -> Recipe:
 
 def base_rgbn() -> Recipe:
     """Four bands (R, G, B, NIR), from simulated clouds alone: there is no open set of real pairs with NIR at hand."""
-    small = base()
-    return small.model_copy(
+    full = base()
+    stages = {
+        "prior": full.stages["prior"].model_copy(update={"steps": 3200, "last_share": 0.12}),
+        "coarse": full.stages["coarse"].model_copy(update={"steps": 1500, "validate_every": 500}),
+        "weights": full.stages["weights"].model_copy(update={"steps": 250}),
+        "joint": full.stages["joint"].model_copy(update={"steps": 400, "last_share": 0.25, "validate_every": 200}),
+    }
+    return full.model_copy(
         update={
             "name": "rgbn",
             "summary": "Light DE for red, green, blue and near infrared; trained on simulated clouds",
-            "model": _light_de(4),
+            "model": _light_de(4, widths=(24, 48, 96, 160)),
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
                 Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.0, 0.75), weight=0.2),
@@ -147,6 +154,8 @@ def base_rgbn() -> Recipe:
                 Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.75, 1.0)),
                 Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.75, 1.0)),
             ),
+            "stages": stages,
+            "limits": ("Trained on simulated clouds alone; real thick cloud is harder", *_LIMITS),
         }
     )
 
