@@ -150,7 +150,7 @@ def table10(size: int, steps: int, repeats: int, only: tuple[str, ...], device: 
 
 
 def _figure(name: str) -> None:
-    @paper.command(name=name, help=f"Fig. {name[3:]}: {FIGURES[name]}.")
+    @paper.command(name=name, help=f"Figure {name[3:]}: {FIGURES[name]}.")
     @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
     @click.option("--data", type=click.Path(path_type=Path), required=True, help="Pairs of cloudy and clear images.")
     @click.option("--split", help="A part of the data (see evaluate).")
@@ -201,7 +201,7 @@ def _report(paths: Any) -> None:
 @_sampling_options
 def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, stems: tuple[str, ...],
          extremes: int | None, **options: Any) -> None:  # fmt: skip
-    """Figs. 6 and 7: comparison sheets, cloudy | models | clear. Without --stem or --extremes: the first images."""
+    """Figures 6 and 7: comparison sheets, cloudy | models | clear. Without --stem or --extremes: the first images."""
     from unclouded.datasets.pairs import read_pairs, select
     from unclouded.evaluation import sheets
     from unclouded.evaluation.evaluate import evaluate, spread_out
