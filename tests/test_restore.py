@@ -2,6 +2,7 @@
 
 from html import escape
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -141,6 +142,26 @@ def test_auto_takes_bf16_where_the_processor_computes_in_it(monkeypatch: pytest.
     asked = Restorer(restorer.model, restorer.card, "cpu", precision="bf16")  # no instructions: works, and says so
     assert ["slower than fp32" in note for note in asked.notes] == [True]
     assert asked.restore(torch.rand(1, 3, 8, 8)).clear.isfinite().all()
+
+
+@pytest.mark.slow
+def test_networks_that_cannot_be_compiled_run_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, y = _restorer(), torch.rand(1, 3, 16, 16)
+    expected = plain.restore(y).clear
+
+    def broken(*args: object) -> None:
+        raise ValueError("no compiler here")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(torch.nn.Module, "compile", lambda self: _compile_with(self, broken))
+        compiled = Restorer(plain.model, plain.card, "cpu", "fp32", compile=True)
+    assert torch.equal(compiled.restore(y).clear, expected)
+    assert torch.equal(compiled.restore(y).clear, expected)
+    assert ["no compiler here" in note for note in compiled.notes] == [True]
+
+
+def _compile_with(module: torch.nn.Module, backend: Any) -> None:
+    module._compiled_call_impl = torch.compile(module._call_impl, backend=backend)
 
 
 def test_a_warm_start_needs_a_prior() -> None:

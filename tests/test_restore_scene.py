@@ -246,6 +246,51 @@ def test_extra_outputs_are_on_the_grid_in_scene_units(tmp_path: Path) -> None:
     assert set(report.files) == {"output", "uncertainty-out", "weights-out", "mask-out", "preview"}
 
 
+CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried …")
+
+
+class Small(Double):
+    """Has room for `most` tiles at a time."""
+
+    def __init__(self, most: int, error: Exception) -> None:
+        super().__init__(local)
+        self.most, self.error, self.batches = most, error, [0]
+
+    def restore(self, y: Tensor, origins: Sequence[tuple[int, int]], sampling: object = None) -> Answer:
+        self.batches.append(len(y))
+        if len(y) > self.most:
+            raise self.error
+        return super().restore(y, origins, sampling)
+
+
+@pytest.mark.parametrize("error", [CPU_ERROR, MemoryError(), torch.cuda.OutOfMemoryError("CUDA out of memory")])
+def test_out_of_memory_halves_the_batch_and_goes_on(tmp_path: Path, error: Exception) -> None:
+    source = write_tif(tmp_path / "in.tif", numbers((3, 104, 272), "uint8"))  # 11 tiles a row
+    options = {"tile": 32, "overlap": 8, "batch_size": 8, "overwrite": True}
+    assert restore_scene(source, tmp_path / "all.tif", model=Double(local), **options).notes == (
+        "Every pixel that has data was synthesised.",
+    )
+    small = Small(3, error)
+    report = restore_scene(source, tmp_path / "out.tif", model=small, **options)
+    assert small.batches[:4] == [0, 8, 4, 2]
+    assert max(small.batches[4:]) == 2
+    assert [note for note in report.notes if "Memory" in note] == [
+        "Memory ran out: the run went on with 2 instead of 8 tiles at a time."
+    ]
+    np.testing.assert_array_equal(read(tmp_path / "out.tif"), read(tmp_path / "all.tif"))
+
+
+def test_a_tile_too_much_for_memory_and_other_errors_end_the_run(tmp_path: Path) -> None:
+    source = write_tif(tmp_path / "in.tif", numbers((3, 50, 60), "uint8"))
+    for error, raised, message in (
+        (CPU_ERROR, UncloudedError, "smaller --tile"),
+        (RuntimeError("a kernel broke"), RuntimeError, "a kernel broke"),
+    ):
+        with pytest.raises(raised, match=message):
+            restore_scene(source, tmp_path / "out.tif", model=Small(0, error), tile=32, overlap=8)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]
+
+
 def test_only_tiles_whose_core_has_cloud_are_restored(tmp_path: Path) -> None:
     pixels = np.maximum(numbers((3, 104, 104), "uint8"), 1)  # tiles of 32 at 0, 24, 48, 72; cores meet at 28, 52, 76
     source = write_tif(tmp_path / "in.tif", pixels)

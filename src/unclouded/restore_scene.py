@@ -47,7 +47,7 @@ from unclouded.scenes.products import (
     write_products,
 )
 from unclouded.scenes.provenance import provenance_tags
-from unclouded.scenes.raster import CACHE_BYTES, Array, Scene, cache_bytes, open_scene
+from unclouded.scenes.raster import CACHE_BYTES, Array, cache_bytes, open_scene
 from unclouded.scenes.stac import acquired, check_pystac, write_stac
 from unclouded.scenes.targets import check_targets
 from unclouded.scenes.tiles import TileGrid
@@ -65,6 +65,7 @@ def restore_scene(
     model: str | Path | RestorerLike = "base",
     device: str = "auto",
     precision: str = "auto",
+    compile: bool = False,
     progress: Progress | None = None,
     **options: Any,
 ) -> SceneReport:
@@ -81,20 +82,20 @@ def restore_scene(
     Raises UsageError and UncloudedError, each with what to do; then nothing is under the final names. After Ctrl-C or a
     full disk the finished rows are kept beside `dst`, and the same call with `resume=True` goes on to the same result.
     """
-    return _restore(str(src), Path(dst), model, device, precision, progress, SceneOptions(**options))
+    how = {"device": device, "precision": precision, "compile": compile}
+    return _restore(str(src), Path(dst), model, how, progress, SceneOptions(**options))
 
 
 def _restore(
     src: str,
     dst: Path,
     model: str | Path | RestorerLike,
-    device: str,
-    precision: str,
+    how: Mapping[str, Any],
     progress: Progress | None,
     options: SceneOptions,
 ) -> SceneReport:
     started = time.monotonic()
-    with _prepared(src, dst, model, device, precision, options) as job:
+    with _prepared(src, dst, model, how, options) as job:
         products = products_of(job, dst, options)
         name = model_name(job.restorer)
         identity = run_identity(src, job, name, options)
@@ -124,7 +125,7 @@ def _restore(
             tiles=len(job.grid),
             pixels=counts,
             uncertainty=uncertainty,
-            notes=(*getattr(job.restorer, "notes", ()), *_notes(job.scene, counts, options)),
+            notes=(*getattr(job.restorer, "notes", ()), *_notes(job, counts, options)),
             seconds=round(time.monotonic() - started, 3),
         )
 
@@ -136,6 +137,7 @@ def plan_scene(
     model: str | Path | RestorerLike = "base",
     device: str = "auto",
     precision: str = "auto",
+    compile: bool = False,
     **options: Any,
 ) -> ScenePlan:
     """What `restore_scene` with the same arguments would do and about what it would cost; writes nothing.
@@ -143,7 +145,8 @@ def plan_scene(
     The cost is measured on one tile. Raises as `restore_scene` does before it begins.
     """
     chosen = SceneOptions(**options)
-    with _prepared(str(src), Path(dst), model, device, precision, chosen) as job:
+    how = {"device": device, "precision": precision, "compile": compile}
+    with _prepared(str(src), Path(dst), model, how, chosen) as job:
         products_of(job, Path(dst), chosen)
         cost, tiles = warm_up(job), total_tiles(job)
         return ScenePlan(
@@ -158,7 +161,7 @@ def plan_scene(
 
 @contextmanager
 def _prepared(
-    src: str, dst: Path, model: str | Path | RestorerLike, device: str, precision: str, options: SceneOptions
+    src: str, dst: Path, model: str | Path | RestorerLike, how: Mapping[str, Any], options: SceneOptions
 ) -> Iterator[Job]:
     """Everything opened, checked and decided, cheap checks first."""
     _check(src, dst, options)
@@ -170,7 +173,7 @@ def _prepared(
         mask = open_mask(scene, options)
         if isinstance(mask, FileMask):
             stack.enter_context(mask)
-        restorer = _load(model, device, precision)
+        restorer = _load(model, how)
         job = plan(scene, restorer, options, chosen_sampling(restorer, options), mask)
         earlier = earlier_plan(dst) if options.resume and limit is not None else {}
         if earlier:  # what fitted then, since what is free now would give other panels
@@ -236,12 +239,12 @@ def _check(src: str, dst: Path, options: SceneOptions) -> None:
         check_pystac()
 
 
-def _load(model: str | Path | RestorerLike, device: str, precision: str) -> RestorerLike:
+def _load(model: str | Path | RestorerLike, how: Mapping[str, Any]) -> RestorerLike:
     if not isinstance(model, str | Path):
         return model
     from unclouded.restore import load
 
-    restorer: RestorerLike = load(str(model), device=device, precision=precision)
+    restorer: RestorerLike = load(str(model), **how)
     return restorer
 
 
@@ -320,10 +323,14 @@ def _store(rows: Rows, job: Job, partial: Partial, layers: set[str]) -> None:
     partial.append(finished, {CLASS_NAMES[int(v)]: int(counts[v]) for v in counts.nonzero()[0]})
 
 
-def _notes(scene: Scene, counts: Mapping[str, int], options: SceneOptions) -> tuple[str, ...]:
+def _notes(job: Job, counts: Mapping[str, int], options: SceneOptions) -> tuple[str, ...]:
     """What a user should know though nothing went wrong."""
-    info = scene.info
+    info = job.scene.info
     notes = []
+    if job.room.tiles is not None:
+        notes.append(
+            f"Memory ran out: the run went on with {job.room.tiles} instead of {job.batch_size} tiles at a time."
+        )
     if info.kind == "raster" and info.crs is None and not info.gcps:
         notes.append("The scene has no coordinate system; the output has none either.")
     if options.stac and acquired(info) is None:

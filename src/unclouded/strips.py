@@ -6,7 +6,7 @@ Only a few rows of tiles are in memory, whatever the scene's height.
 import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
 
@@ -55,6 +55,28 @@ class MaskLike(Protocol):
         """[h, w] in [0, 1]: 1 is replaced, 0 keeps the scene's bits."""
 
 
+@dataclass
+class Room:
+    """How many tiles memory has room for at a time, as far as a run has found out; None until it ran out."""
+
+    tiles: int | None = None
+
+    def shrink(self, tried: int, error: Exception) -> None:
+        """Half of what was tried. Raises `error` if it is not for memory, UncloudedError if one tile was too much."""
+        if not _out_of_memory(error):
+            raise error
+        if tried == 1:
+            raise UncloudedError(
+                "Memory ran out on a single tile. Use a smaller --tile, or free memory, and run again."
+            ) from error
+        self.tiles = tried // 2
+
+
+def _out_of_memory(error: Exception) -> bool:
+    words = ("out of memory", "can't allocate memory")  # MPS; the CPU
+    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
+
+
 @dataclass(frozen=True)
 class Job:
     """All that is decided about a scene before its first pixel is restored."""
@@ -71,6 +93,7 @@ class Job:
     layers: tuple[str, ...] = ("clear",)  # of Restored, blended together
     panel_width: int = PANEL_WIDTH
     weights_step: int | None = None  # whose W is written, counted from 1; None is the mean
+    room: Room = field(default_factory=Room)
 
     @cached_property
     def panels(self) -> tuple[tuple[int, int], ...]:
@@ -139,12 +162,18 @@ def _restore_strip(
     needed = [tile for tile in tiles if _has_work(strip, job.grid.core(tile))]
     on_tiles(len(tiles) - len(needed))
     weights = feather(job.grid.tile_height, job.grid.tile_width, job.grid.overlap)
-    for first in range(0, len(needed), job.batch_size):
-        batch = needed[first : first + job.batch_size]
+    while needed:
+        batch = needed[: job.room.tiles or job.batch_size]
         y = np.stack([strip.cloudy.y[:, :, _cols(tile, left)] for tile in batch])
-        for tile, values in zip(batch, restore_batch(job, y, batch), strict=True):
+        try:
+            restored = restore_batch(job, y, batch)
+        except (MemoryError, RuntimeError) as error:
+            job.room.shrink(len(batch), error)
+            continue
+        for tile, values in zip(batch, restored, strict=True):
             blender.add(values, tile, weights)
         on_tiles(len(batch))
+        needed = needed[len(batch) :]
 
 
 def _cols(tile: Window, left: int) -> slice:

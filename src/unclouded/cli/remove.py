@@ -79,6 +79,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--batch-size", default=4, show_default=True, help="Tiles restored together.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps, …")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
+@click.option("--compile", is_flag=True, help="Compile the networks first: for large scenes, where a minute pays.")
 @click.option("--max-memory", metavar="SIZE", help="Stay below this, as in 2GB: chooses batch and panels.")
 @click.option("--preview", type=FILE, help="Write a before | after picture here.")
 @click.option(
@@ -95,7 +96,15 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--dry-run", is_flag=True, help="Say what would be done and about what it costs; write nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print the report as JSON on stdout.")
 def remove(
-    input: str, output: Path, model: str, device: str, precision: str, as_json: bool, dry_run: bool, **given: Any
+    input: str,
+    output: Path,
+    model: str,
+    device: str,
+    precision: str,
+    compile: bool,
+    as_json: bool,
+    dry_run: bool,
+    **given: Any,
 ) -> None:
     """Take the clouds out of INPUT and write the clear scene to OUTPUT.
 
@@ -112,7 +121,7 @@ def remove(
     }
     from unclouded.many_scenes import find_scenes
 
-    settings = {"model": model, "device": device, "precision": precision}
+    settings: dict[str, Any] = {"model": model, "device": device, "precision": precision, "compile": compile}
     scenes = find_scenes(input)
     if scenes is not None:
         _many(scenes, output, settings, options, dry_run, as_json)
