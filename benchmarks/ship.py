@@ -1,8 +1,9 @@
 """Measure a trained model on the validation lists and ship it with its numbers in its card.
 
-    python benchmarks/ship.py runs/base/base.safetensors --data ../shared/data --set steps=5 --set weight_floor=0.3
+    python benchmarks/held_out.py --data ../shared/data --out runs/held_out
+    python benchmarks/ship.py runs/base/base.safetensors --data ../shared/data --held-out runs/held_out --set steps=5
 
-Runs `unclouded evaluate` for the model, its prior alone, pure diffusion and the cloudy input, writes what they print
+Runs `unclouded evaluate` for the cloudy input, pure diffusion, the prior alone and the model, writes what they print
 into the card, the model to src/unclouded/weights/NAME.safetensors, and the table to docs/models/NAME.md.
 """
 
@@ -20,23 +21,30 @@ from unclouded.models.card import Measurement, ModelCard
 from unclouded.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
-LISTS = {"rice1": "rice1-val", "rice2": "rice2-val"}
-METHODS = {"cloudy input": ["--input"], "prior alone": ["--prior-only"], "model": []}
+METHODS = {"cloudy input": ["--input"], "diffusion alone": ["--no-prior"], "prior alone": ["--prior-only"], "model": []}
 
 
-def measure(model: Path, data: Path, protocol: str, limit: int | None) -> list[Measurement]:
+def lists(bands: int, data: Path, held_out: Path) -> dict[Path, str | None]:
+    """What a model of so many bands is measured on: folder -> written list, or None for all of a folder's pairs."""
+    if bands == 3:
+        return {data / "rice1": "rice1-val", data / "rice2": "rice2-val", held_out / "half_metre": None}
+    return {held_out / "rgbn": None, held_out / "landscapes": None}
+
+
+def measure(model: Path, folders: dict[Path, str | None], protocol: str, limit: int | None) -> list[Measurement]:
     found = []
-    for dataset, split in LISTS.items():
+    for folder, split in folders.items():
         for what, flags in METHODS.items():
-            arguments = ["--data", str(data / dataset), "--split", split, "--protocol", protocol, *flags]
+            arguments = ["--data", str(folder), "--protocol", protocol, *flags]
+            arguments += ["--split", split] if split else []
             arguments += ["--limit", str(limit)] if limit else []
             command = [sys.executable, "-m", "unclouded", "evaluate", "--model", str(model), *arguments, "--json"]
             summary = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
             found.append(
                 Measurement(
-                    data=dataset,
-                    split=split,
-                    split_hash=split_hash(split),
+                    data=folder.name,
+                    split=split or "all",
+                    split_hash=split_hash(split) if split else "",
                     n=summary["n"],
                     protocol=protocol,
                     what=what,
@@ -44,7 +52,7 @@ def measure(model: Path, data: Path, protocol: str, limit: int | None) -> list[M
                     command=" ".join(["unclouded evaluate --model", model.stem, *arguments]),
                 )
             )
-            print(dataset, protocol, what, found[-1].values, flush=True)
+            print(folder.name, protocol, what, found[-1].values, flush=True)
     return found
 
 
@@ -97,6 +105,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=Path)
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--held-out", type=Path, required=True, help="what held_out.py wrote")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="sampling defaults for the card"
     )
@@ -111,7 +120,8 @@ def main() -> None:
     target = store.WEIGHTS / f"{card.name}.safetensors"
     target.parent.mkdir(exist_ok=True)
     store.save(target, model, card)
-    metrics = [m for protocol in options.protocols for m in measure(target, options.data, protocol, options.limit)]
+    folders = lists(len(card.bands), options.data, options.held_out)
+    metrics = [m for protocol in options.protocols for m in measure(target, folders, protocol, options.limit)]
     card = card.model_copy(update={"metrics": tuple(metrics)})
     store.save(target, model, card)
     document = ROOT / "docs" / "models" / f"{card.name}.md"
