@@ -101,6 +101,24 @@ def test_an_end_to_end_model_is_its_prior() -> None:
     torch.testing.assert_close(Restorer(model, card, "cpu").restore(y).clear, y)  # untrained, Light is the identity
 
 
+def test_several_decodes_of_a_cvae_are_its_uncertainty() -> None:
+    """Mean and deviation over the samples; as the seed says, and the same whatever else is in the batch."""
+    options = {"channels": 16, "depth": 1, "heads": 2, "latent": 4}
+    model = EndToEnd(EndToEndConfig(prior="cvae", prior_options=options)).eval().requires_grad_(False)
+    card = ModelCard(name="c", method="prior", architecture={}, bands=BandSet.display("red", "green", "blue"))
+    restorer, y = Restorer(model, card, device="cpu"), torch.rand(2, 3, 20, 33)
+    one, many = restorer.restore(y), restorer.restore(y, [(0, 0), (16, 8)], Sampling(samples=4))
+    assert one.spread is None
+    assert many.spread is not None
+    assert many.spread.shape == y.shape
+    assert many.spread.max() > 1e-4
+    torch.testing.assert_close(many.clear, one.clear, atol=float(3 * many.spread.max()), rtol=0)
+    alone = restorer.restore(y[1:], [(16, 8)], Sampling(samples=4))
+    torch.testing.assert_close(alone.spread, many.spread[1:])
+    other = restorer.restore(y[1:], [(16, 8)], Sampling(samples=4, seed=1))
+    assert not torch.equal(other.clear, alone.clear)
+
+
 def test_images_come_back_in_their_own_layout_kind_and_dtype() -> None:
     restorer = _restorer()
     picture = np.random.default_rng(0).integers(0, 256, (20, 31, 3), dtype=np.uint8)

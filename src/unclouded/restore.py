@@ -49,7 +49,7 @@ def restore(
     reference = model.reference(y)
     if model.schedule is None:
         assert reference is not None, "an end-to-end model is its reference"
-        return Restored(reference.float().clamp(0, 1), prior=reference)
+        return _decoded(getattr(model, "prior", None), y, reference, sampling, origins)
     height, width = y.shape[-2:]
     y_pad = pad_to_multiple(2 * y - 1, model.multiple)
     x_E = None if reference is None else pad_to_multiple(2 * reference - 1, model.multiple)
@@ -72,6 +72,24 @@ def restore(
     spread = (squares / (sampling.samples - 1)).sqrt() if sampling.samples > 1 else None
     w = None if weights.value is None else crop(weights.value, height, width)
     return Restored(clear, w, spread, reference)
+
+
+def _decoded(
+    prior: Any, y: Tensor, reference: Tensor, sampling: Sampling, origins: Sequence[Origin] | None
+) -> Restored:
+    """An end-to-end network's answer; of one that knows several (CVAE), mean and spread of `samples` of them."""
+    if sampling.samples == 1 or not hasattr(prior, "sample"):
+        return Restored(reference.float().clamp(0, 1), prior=reference)
+    height, width = (-(-size // prior.stride) for size in y.shape[-2:])
+    noise = []
+    for stream in range(sampling.samples):
+        fields = [
+            noise_field(sampling.seed, height, width, prior.latent, row // prior.stride, col // prior.stride, stream)
+            for row, col in origins or [(0, 0)] * len(y)
+        ]
+        noise.append(torch.stack(fields).to(y))
+    draws = prior.sample(y, noise).float()
+    return Restored(draws.mean(0), spread=draws.std(0), prior=reference)
 
 
 def _steps(

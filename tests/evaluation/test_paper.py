@@ -59,6 +59,7 @@ def test_a_table_measures_what_is_here_and_says_what_is_not(capsys, tiny_models,
     assert len(json.loads(out)["cells"]) == 18
     assert "| DE-MSDA | rice2 |" in (tmp_path / "o" / "table5.md").read_text()
     assert "DE-MSDA & rice2" in (tmp_path / "o" / "table5.tex").read_text()
+    assert (tmp_path / "o" / "table5.png").read_bytes().startswith(b"\x89PNG")
 
 
 def test_finished_cells_are_kept_until_something_changes(capsys, tiny_models, tiny_rice, stems, tmp_path, monkeypatch):
@@ -67,7 +68,11 @@ def test_finished_cells_are_kept_until_something_changes(capsys, tiny_models, ti
     first = run(capsys, *arguments)[1]
     measured = []
     monkeypatch.setattr(
-        paper, "_measure", lambda *a: measured.append(a) or paper.Cell(a[0], a[1], a[2], {"psnr": {"mean": 1.0}})
+        paper,
+        "_measure",
+        lambda *a: (
+            measured.append(a) or paper.Cell(a[0], a[1], a[2], {"psnr": dict.fromkeys(("mean", "low", "high"), 1.0)})
+        ),
     )
     assert run(capsys, *arguments)[1] == first
     assert not measured
@@ -155,6 +160,7 @@ def test_costs_stand_beside_the_published_ones(capsys, tmp_path):
     assert cvae["note"] == ""
     assert "hold tensors without effect" in costs._measure("SpA-GAN", "spagan", 32, 1, 1, "cpu").note
     assert "| CVAE | 15.56 | 15.56 |" in (tmp_path / "table10.md").read_text()
+    assert "CVAE & 15.56 & 15.56" in (tmp_path / "table10.tex").read_text()
     with pytest.raises(UsageError, match="no method 'X' in Table X"):
         next(costs.measure_all(32, 1, 1, ["X"], "cpu"))
 

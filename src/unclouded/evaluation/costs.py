@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.evaluation.paper import latex
 
 if TYPE_CHECKING:
     from unclouded.models.base import RestorationModel
@@ -96,27 +97,27 @@ def _note(own: int, printed: float | None, is_de: bool) -> str:
 
 
 def write(rows: Sequence[Cost], out: Path) -> list[Path]:
-    """OUT/table10.csv and table10.md."""
+    """OUT/table10.csv, .md and .tex."""
     header = ["method", "parameters / M", "paper / M", "GMAC", "GFLOP", "memory / MB", "images / s", "steps", "note"]
     texts = [_texts(row) for row in rows]
     first = rows[0]
     lines = ["**Table X: cost of each method**", ""]
     lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *texts)]
-    lines += [
-        "",
-        f"One image of {first.size}x{first.size} on {first.device}. 1 MAC = 2 FLOP, by torch's FlopCounterMode.",
-        "",
-    ]
+    note = f"One image of {first.size}x{first.size} on {first.device}. 1 MAC = 2 FLOP, by torch's FlopCounterMode."
+    lines += ["", note, ""]
     try:
         out.mkdir(parents=True, exist_ok=True)
         (out / "table10.md").write_text("\n".join(lines), encoding="utf-8")
         with (out / "table10.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *texts])
+        (out / "table10.tex").write_text(
+            latex("Table X: cost of each method", note, [header, *texts]), encoding="utf-8"
+        )
     except OSError as error:
         raise UncloudedError(
             f"{out} cannot be written: {error.strerror}. Choose a folder that you may write."
         ) from error
-    return [out / "table10.md", out / "table10.csv"]
+    return [out / f"table10.{kind}" for kind in ("md", "csv", "tex")]
 
 
 def _texts(row: Cost) -> list[str]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from unclouded.datasets.pairs import Pair
     from unclouded.diffusion.samplers import Step
     from unclouded.evaluation.metrics import Protocol
+    from unclouded.evaluation.paper import Cell
     from unclouded.restore import Restorer
     from unclouded.sampling import Sampling
 
@@ -130,6 +131,25 @@ def metrics_over_floor(
         axis.plot(etas, values, marker="o", markersize=3)
         axis.set(xlabel="η", ylabel=name)
     return _save(figure, out, "fig11", ["eta", "psnr", "ssim", "gradient_ratio"], rows)
+
+
+def score_bars(cells: "Sequence[Cell]", title: str, path: Path) -> Path:
+    """A table as a figure: PSNR of each method and its 95 % interval, a group of bars per data set."""
+    figure = _figure(9, 1 + 0.28 * len(cells))
+    axis = figure.subplots()
+    names = [
+        f"{cell.method}, {cell.data}" + (f", {cell.shrink}×{cell.shrink} pixels" if cell.shrink > 1 else "")
+        for cell in cells
+    ]
+    scores = [[cell.values["psnr"][key] for key in ("mean", "low", "high")] for cell in cells]
+    means, low, high = np.array(scores, dtype=float).T
+    axis.barh(range(len(cells)), means, xerr=np.maximum((means - low, high - means), 0), capsize=2)
+    axis.set(
+        yticks=range(len(cells)), yticklabels=names, xlabel="PSNR / dB, 95 % interval over the images", title=title
+    )
+    axis.invert_yaxis()
+    figure.savefig(path, dpi=120)
+    return path
 
 
 def unit(x: Any, size: tuple[int, ...]) -> Array:

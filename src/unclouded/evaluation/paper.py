@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -253,7 +254,8 @@ def _method(path: Path | None, what: str, setting: Setting) -> "Method":
 
 
 def write(table: Table, cells: Sequence[Cell], protocol: str, out: Path) -> dict[str, Path]:
-    """OUT/TABLE.csv, .md and .tex: ours, with the number of images and split hash, beside the published numbers."""
+    """OUT/TABLE.csv, .md and .tex: ours, with the number of images and split hash, beside the published numbers; and
+    .png where something was measured and matplotlib is installed."""
     out.mkdir(parents=True, exist_ok=True)
     paths = {kind: out / f"{table.name}.{kind}" for kind in ("csv", "md", "tex")}
     metrics = [m for m in table.metrics if any(m in cell.values for cell in cells)] or list(table.metrics[:2])
@@ -273,10 +275,19 @@ def write(table: Table, cells: Sequence[Cell], protocol: str, out: Path) -> dict
     bars = ["---"] * len(header)
     lines = [f"**{table.title}**", "", *(f"| {' | '.join(map(str, r))} |" for r in (header, bars, *rows)), "", note, ""]
     paths["md"].write_text("\n".join(lines), encoding="utf-8")
-    body = " \\\\\n".join(" & ".join(map(_tex, r)) for r in (header, *rows))
-    tabular = f"% {table.title}. {note}\n\\begin{{tabular}}{{{'l' * len(header)}}}\n{body} \\\\\n\\end{{tabular}}\n"
-    paths["tex"].write_text(tabular, encoding="utf-8")
+    paths["tex"].write_text(latex(table.title, note, [header, *rows]), encoding="utf-8")
+    measured = [cell for cell in cells if cell.values]
+    if measured and find_spec("matplotlib"):
+        from unclouded.evaluation.figures import score_bars
+
+        paths["png"] = score_bars(measured, table.title, out / f"{table.name}.png")
     return paths
+
+
+def latex(title: str, note: str, rows: Sequence[Sequence[str]]) -> str:
+    """A `tabular` of these rows, the first being its header."""
+    body = " \\\\\n".join(" & ".join(map(_tex, row)) for row in rows)
+    return f"% {title}. {note}\n\\begin{{tabular}}{{{'l' * len(rows[0])}}}\n{body} \\\\\n\\end{{tabular}}\n"
 
 
 def _texts(table: Table, cell: Cell, metrics: Sequence[str]) -> Iterator[str]:

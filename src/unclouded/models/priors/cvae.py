@@ -6,6 +6,8 @@ uncertain. The paper gives the graphical model and the encoder's kind; widths an
 M parameters that the DE paper reports. Position enters by depthwise convolutions, so that any image size fits.
 """
 
+from collections.abc import Sequence
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -87,6 +89,7 @@ class CVAE(nn.Module):
 
     def __init__(self, bands: int = 3, channels: int = 256, depth: int = 8, heads: int = 8, latent: int = 48) -> None:
         super().__init__()
+        self.latent, self.stride = latent, MULTIPLE
         self.encoder = Encoder(bands, channels, depth, heads)
         self.prior = nn.Conv2d(channels, 2 * latent, 1)
         self.posterior_encoder = Encoder(2 * bands, channels, depth, heads)
@@ -100,15 +103,16 @@ class CVAE(nn.Module):
         mu, _ = self.prior(tokens).chunk(2, 1)
         return crop(y + self.decoder(tokens, mu, skips), height, width).clamp(0, 1)
 
-    def sample(self, y: Tensor, n: int, generator: torch.Generator | None = None) -> Tensor:
-        """`n` clear images for each cloudy one, [n, B, bands, H, W] in [0, 1]; their spread is the uncertainty."""
+    def sample(self, y: Tensor, noise: Sequence[Tensor]) -> Tensor:
+        """A clear image for each `noise` [B, latent, ⌈H/8⌉, ⌈W/8⌉], normal: [n, B, bands, H, W] in [0, 1]; their
+        spread is the uncertainty."""
         height, width = y.shape[-2:]
         y = pad_to_multiple(y, MULTIPLE)
         tokens, skips = self.encoder(y)  # once for all decodes
         mu, log_var = self.prior(tokens).chunk(2, 1)
         draws = []
-        for _ in range(n):
-            z = mu + (log_var / 2).exp() * torch.randn(mu.shape, generator=generator).to(mu)
+        for eps in noise:
+            z = mu + (log_var / 2).exp() * eps.to(mu)
             draws.append(crop(y + self.decoder(tokens, z, skips), height, width).clamp(0, 1))
         return torch.stack(draws)
 
