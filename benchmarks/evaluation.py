@@ -100,7 +100,7 @@ def work(network: Any, *arguments: Tensor, call: Callable[..., Any] | None = Non
 
 
 def floor(flops: float, moved: float, rates: dict[str, Any]) -> float:
-    """Seconds below which the machine cannot do this work in bf16."""
+    """Processor seconds below which the machine cannot do this work in bf16."""
     return max(flops / max(rates["matrix_gflops"].values()) / 1e9, moved / rates["copy_gigabytes_per_second"] / 1e9)
 
 
@@ -124,7 +124,7 @@ def measure(
         "variants": {
             name: {
                 **compared(taken[names[0]], seconds),
-                "share_of_floor": least / min(s.clock for s in seconds),
+                "share_of_floor": least / min(s.processors for s in seconds),
                 "peak_mb": with_peak(runs[name])[1],
             }
             for name, seconds in taken.items()

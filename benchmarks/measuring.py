@@ -1,7 +1,7 @@
 """What every benchmark needs: alternating runs, ratios with min/median/max, the machine's rates, peak memory.
 
 Ratios are of one round: each round runs everything once, one after the other, so that other work on the machine meets
-all of it alike.
+all of it alike. Rates and floors are in processor time, which other work disturbs less than the clock.
 """
 
 import platform
@@ -59,7 +59,7 @@ def shown(values: Spread) -> str:
 
 
 def machine() -> dict[str, Any]:
-    """What ran, and how fast it multiplies and copies at best."""
+    """What ran, and how fast it multiplies and copies at best, per second of processor time."""
     return {
         "processor": _processor(),
         "threads": torch.get_num_threads(),
@@ -73,16 +73,16 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
 
 
 def matrix_rate(dtype: torch.dtype, n: int = 2048, repeats: int = 5) -> float:
-    """Operations a second of a matrix product (a multiply-add is two); the best of `repeats`."""
+    """Operations a processor second of a matrix product (a multiply-add is two); the best of `repeats`."""
     a, b = torch.randn(2, n, n).to(dtype).unbind()
-    return 2 * n**3 / min(timed(lambda: a @ b).clock for _ in range(repeats))
+    return 2 * n**3 / min(timed(lambda: a @ b).processors for _ in range(repeats))
 
 
 def bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
-    """Bytes a second, read and written, of copying a large array; the best of `repeats`."""
+    """Bytes a processor second, read and written, of copying a large array; the best of `repeats`."""
     a = torch.zeros(megabytes * 2**20, dtype=torch.uint8)
     b = torch.empty_like(a)
-    return 2 * a.numel() / min(timed(lambda: b.copy_(a)).clock for _ in range(repeats))
+    return 2 * a.numel() / min(timed(lambda: b.copy_(a)).processors for _ in range(repeats))
 
 
 def _processor() -> str:

@@ -17,7 +17,7 @@ import rasterio
 import rasterio.shutil
 from rasterio.transform import Affine
 
-from measuring import alternate, spread, timed, with_peak
+from measuring import alternate, compared, shown, spread, timed, with_peak
 from tile import untrained
 from unclouded.restore import Restorer, load
 from unclouded.restore_scene import restore_scene
@@ -79,8 +79,9 @@ def only_where_cloudy(restorer: Restorer, folder: Path, rounds: int) -> dict[str
     runs["clear"]()
     taken = alternate(runs, rounds)
 
-    def ratios(name: str, to: str) -> dict[str, float]:
-        return spread([a.clock / b.clock for a, b in zip(taken[name], taken[to], strict=True)])
+    def ratios(name: str, to: str) -> dict[str, Any]:
+        ratio = compared(taken[name], taken[to])  # how many times as fast `to` is
+        return {"clock": ratio["ratio"], "processors": ratio["processor_ratio"]}
 
     return {
         "side": CLOUDY_SIDE,
@@ -108,15 +109,21 @@ def measure(restorer: Restorer, rounds: int = 2) -> dict[str, Any]:
 
 def table(result: dict[str, Any]) -> str:
     size, cloud = result["size"], result["cloud"]
-    middle = list(size.values())[1]["seconds_per_megapixel"]
+    middle = list(size.values())[1]["processor_seconds_per_megapixel"]
     lines = ["scenes, balanced"]
     for name, row in size.items():
         peak = "" if row["peak_mb"] is None else f", peak + {row['peak_mb']:.0f} MB"
-        per = row["seconds_per_megapixel"]
-        lines.append(f"  {name:>9}: {per:.2f} s / MPix, {per / middle:.2f} of the middle size's{peak}")
-    for what, key in (("a clear scene takes", "clear_to_copy"), ("a 10 % cloudy one", "tenth_to_cloudy")):
-        values = "  ".join(f"{cloud[key][k]:.2f}" for k in ("min", "median", "max"))
-        lines.append(f"  {what} {values} (min median max) of {'its copy' if 'copy' in key else 'a cloudy one'}")
+        per = row["processor_seconds_per_megapixel"]
+        lines.append(
+            f"  {name:>9}: {row['seconds_per_megapixel']:.2f} s / MPix, {per:.2f} in processor time, "
+            f"{per / middle:.2f} of the middle size's{peak}"
+        )
+    for what, key in (("clear scene", "clear_to_copy"), ("10 % cloudy one", "tenth_to_cloudy")):
+        other = "its copy" if "copy" in key else "a cloudy one"
+        lines.append(
+            f"  a {what} takes {shown(cloud[key]['clock'])} (min median max) of {other}, "
+            f"{shown(cloud[key]['processors'])} in processor time"
+        )
     return "\n".join(lines)
 
 

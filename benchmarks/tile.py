@@ -67,7 +67,7 @@ def measure(restorer: Restorer, rates: dict[str, Any], rounds: int = 3) -> dict[
         "points": {
             name: {
                 **compared(taken["paper, plain"], seconds),
-                "share_of_floor": least[name] / min(s.clock for s in seconds) if name in least else None,
+                "share_of_floor": least[name] / min(s.processors for s in seconds) if name in least else None,
                 "peak_mb": with_peak(runs[name])[1],
                 "sampling": (points | {"paper, plain": PAPER})[name].model_dump(exclude_none=True),
             }
