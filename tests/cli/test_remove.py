@@ -37,6 +37,7 @@ class Double:
 
     bands = RGB
     card = ModelCard(name="double", method="double", architecture={}, bands=RGB)
+    notes: tuple[str, ...] = ()
 
     def __init__(self) -> None:
         self.sampling: Sampling | None = None

@@ -174,7 +174,7 @@ def _many(
     from unclouded.restore_scene import restore_scene
 
     name = settings.pop("model")
-    settings["model"] = load(name, **settings)
+    restorer = settings["model"] = load(name, **settings)
     resume = options.pop("resume")
     outcomes = []
 
@@ -185,6 +185,8 @@ def _many(
     for outcome in restore_many(scenes, folder, restore, resume):
         outcomes.append(outcome)
         click.echo(f"{outcome.input}: {outcome.message or outcome.status}", err=True)
+    for note in restorer.notes:
+        click.echo(f"Note: {note}", err=True)
     if as_json:
         click.echo(json.dumps([outcome.model_dump() for outcome in outcomes], indent=2))
     failed = sum(outcome.status == "failed" for outcome in outcomes)
