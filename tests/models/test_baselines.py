@@ -69,6 +69,13 @@ def test_attention_is_fed_back():
     assert not torch.allclose(maps[0], maps[3])
 
 
+def test_pix2pix_drops_out_where_its_decoder_is_widest():
+    """Isola et al., appendix 6.1.2: in the first of the decoder's layers, never in the image."""
+    for levels, dropping in ((8, {4, 5, 6}), (6, {4}), (4, set())):
+        ups = Pix2Pix(features=2, levels=levels).ups
+        assert {i for i, up in enumerate(ups) if up.dropout.p} == dropping
+
+
 def test_cloud_map_is_where_images_differ():
     x0 = torch.full((1, 3, 4, 4), 0.3)
     y = x0.clone()

@@ -25,7 +25,8 @@ class Down(nn.Module):
 
 
 class Up(nn.Module):
-    """ReLU, 4×4 transposed convolution of stride 2, batch norm (not the outermost), dropout (the three innermost)."""
+    """ReLU, 4×4 transposed convolution of stride 2, batch norm (not the outermost), dropout (where the decoder is
+    widest: in three of the paper's eight levels, in none of few)."""
 
     def __init__(self, in_channels: int, out_channels: int, last: bool, dropout: bool) -> None:
         super().__init__()
@@ -57,7 +58,7 @@ class Pix2Pix(nn.Module):
                 widths[i + 1] * (1 if i == innermost else 2),
                 widths[i],
                 last=i == 0,
-                dropout=innermost - 4 < i < innermost,
+                dropout=i < innermost and widths[i] == 8 * features,
             )
             for i in range(levels)
         )
