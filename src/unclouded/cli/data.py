@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from unclouded.cli.data_cloud_net import data_cloud_net
 from unclouded.cli.data_prepare import data_prepare
 from unclouded.cli.data_simulate import data_simulate
 from unclouded.errors import UncloudedError
@@ -16,6 +17,7 @@ def data() -> None:
     """List, check, prepare and simulate training data."""
 
 
+data.add_command(data_cloud_net)
 data.add_command(data_prepare)
 data.add_command(data_simulate)
 

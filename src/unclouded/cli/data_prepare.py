@@ -28,9 +28,10 @@ def _range(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
     "--coverage",
     default="mask",
     show_default=True,
-    help="Where cloud coverage comes from: mask (given in the job), or brightening (estimated: the white veil that "
-    "turns the clear scene into the cloudy one).",
+    help="Where cloud coverage comes from: mask (given in the job), cloud-net (found in the cloudy scene), or "
+    "brightening (estimated: the white veil that turns the clear scene into the cloudy one).",
 )
+@click.option("--cloud-net", type=click.Path(path_type=Path), help="Weights of `data cloud-net` (default: ours).")
 @click.option("--mask-values", help="What marks clouds: a preset (scl, qa_pixel, …) or numbers such as 1,3,8-10.")
 @click.option("--least-coverage", type=float, default=0.02, show_default=True, help="Below it a pair is clear: out.")
 @click.option("--most-coverage", type=float, default=0.98, show_default=True, help="Above it it is obscured: out.")
@@ -58,6 +59,8 @@ def data_prepare(job: Path, out: Path, as_json: bool, **options: Any) -> None:
     """
     from unclouded.datasets.prepare import PrepareOptions, prepare, read_datasheet
 
+    if options["cloud_net"] is None:
+        del options["cloud_net"]
     for done in prepare(job, out, PrepareOptions(**options)):
         click.echo(_line(done), err=True)
     facts = read_datasheet(out)

@@ -14,12 +14,13 @@ from rasterio.errors import NotGeoreferencedWarning
 
 from unclouded.datasets.preparing.affine_maps import scaled
 from unclouded.datasets.preparing.grid import Grid, Pixels, on_grid
-from unclouded.errors import UncloudedError
+from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.failures import reading
 from unclouded.scenes.masks import marked_by
 from unclouded.scenes.tiles import Window
 
-SOURCES = ("mask", "brightening")
+SOURCES = ("mask", "cloud-net", "brightening")
+SHIPPED = Path(__file__).with_name("cloudnet.safetensors")  # docs/decisions.md says how it was trained
 
 Float32 = NDArray[np.float32]
 # (window, cloudy, clear) -> probability [h, w] in [0, 1], NaN where it is not known
@@ -61,6 +62,33 @@ def mask_probability(path: Path, cloudy: Any, size: tuple[int, int], grid: Grid,
                 return np.where(known, share, np.nan).astype(np.float32)
 
             yield probability
+
+
+def cloud_net(path: Path, bands: tuple[str, ...], low: float, high: float) -> Probability:
+    """Cloud-Net's probability of cloud in the cloudy scene, `low` being black and `high` white to it.
+
+    It sees red, green and blue, or the one band there is. Raises UsageError for scenes without these.
+    """
+    import torch
+
+    from unclouded.models.cloudnet import load_cloud_net
+
+    wanted = bands * 3 if len(bands) == 1 else ("red", "green", "blue")
+    if not set(wanted) <= set(bands):
+        raise UsageError(
+            f"Cloud-Net sees red, green and blue, and the scenes have {', '.join(bands)}. "
+            "Name the bands in a YAML job, or give masks."
+        )
+    network = load_cloud_net(path)
+    chosen = [bands.index(name) for name in wanted]
+
+    def probability(window: Window, cloudy: Pixels, clear: Pixels) -> Float32:
+        image = np.clip((cloudy.dn[chosen].astype(np.float32) - low) / (high - low), 0, 1)
+        with torch.inference_mode():
+            found: Float32 = network(torch.from_numpy(image)[None])[0, 0].numpy()
+        return found
+
+    return probability
 
 
 def brightening(low: float, high: float) -> Probability:

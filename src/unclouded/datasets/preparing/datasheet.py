@@ -17,6 +17,7 @@ BINS = 10
 COLOURS = {"train": "#3b6ea5", "test": "#d9822b"}
 HOW = {
     "mask": "mean of the cloud masks that were given with the scenes",
+    "cloud-net": "mean of the probability of cloud that Cloud-Net gives each pixel of the cloudy scene",
     "brightening": "mean opacity of a white veil that explains the brightening from the clear to the cloudy scene; "
     "an estimate, which counts other brightening too and no shadows",
 }

@@ -1,10 +1,12 @@
 """How a benchmark is made."""
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any
 
-from unclouded.datasets.preparing.coverage import SOURCES
+from unclouded.datasets.preparing.coverage import SHIPPED, SOURCES
 from unclouded.errors import UsageError
+from unclouded.models.store import sha256
 from unclouded.scenes.masks import marked_by
 
 FORMATS = ("png", "tif")
@@ -17,6 +19,7 @@ class PrepareOptions:
     name: str = "benchmark"  # the folder of the pairs, as CUHK-CR1 is
     tile: int = 512
     coverage: str = "mask"  # one of SOURCES
+    cloud_net: Path = SHIPPED  # its weights
     mask_values: str | None = None
     least_coverage: float = 0.02  # below it a pair counts as clear
     most_coverage: float = 0.98  # above it as totally obscured
@@ -31,7 +34,9 @@ class PrepareOptions:
 
     def __post_init__(self) -> None:
         if self.coverage not in SOURCES:
-            raise UsageError(f"The coverage source {self.coverage!r} is unknown. Use {' or '.join(SOURCES)}.")
+            raise UsageError(
+                f"The coverage source {self.coverage!r} is unknown. Use {', '.join(SOURCES[:-1])} or {SOURCES[-1]}."
+            )
         if self.format not in FORMATS:
             raise UsageError(f"The format {self.format!r} is unknown. Use {' or '.join(FORMATS)}.")
         if not 0 <= self.least_coverage < self.most_coverage <= 1:
@@ -46,12 +51,18 @@ class PrepareOptions:
         for what, value in (("tile", self.tile), ("pixel size", self.pixel_size), ("largest shift", self.max_shift)):
             if value is not None and not value > 0:
                 raise UsageError(f"The {what} is {value:g}. Give a positive number.")
+        if self.coverage == "cloud-net" and not self.cloud_net.is_file():
+            raise UsageError(
+                f"There is no Cloud-Net file {self.cloud_net}. Train one with `unclouded data cloud-net`, or give "
+                "masks."
+            )
         if not self.name or "/" in self.name or self.name.startswith(".") or self.name == "nir":
             raise UsageError(f"The name {self.name!r} cannot be the folder of the pairs. Give a plain name.")
         marked_by(self.mask_values)
 
     def of_place(self) -> dict[str, Any]:
         """What decides the tiles of a place; the other options only arrange finished tiles."""
-        arranging = ("name", "test_share", "seed", "skip_bad")
+        arranging = ("name", "test_share", "seed", "skip_bad", "cloud_net")
         stretch = list(self.stretch) if self.stretch else None
-        return {k: v for k, v in asdict(self).items() if k not in arranging} | {"stretch": stretch}
+        network = {"cloud_net": sha256(self.cloud_net)} if self.coverage == "cloud-net" else {}
+        return {k: v for k, v in asdict(self).items() if k not in arranging} | {"stretch": stretch} | network

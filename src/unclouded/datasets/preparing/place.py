@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from unclouded.datasets.preparing import coregister
-from unclouded.datasets.preparing.coverage import Probability, brightening, mask_probability
+from unclouded.datasets.preparing.coverage import Probability, brightening, cloud_net, mask_probability
 from unclouded.datasets.preparing.grid import Grid, Pixels, common_grid, on_grid
 from unclouded.datasets.preparing.jobs import Job, ScenePair
 from unclouded.datasets.preparing.options import PrepareOptions
@@ -173,13 +173,16 @@ def _probability(
     levels: tuple[float, float] | None,
     files: ExitStack,
 ) -> Probability:
-    if options.coverage == "brightening":
+    if options.coverage != "mask":
         if levels is None:
-            raise UsageError("Brightening needs the DN of dark and white. Give --stretch LOW,HIGH, or masks.")
+            what = "Brightening" if options.coverage == "brightening" else "Cloud-Net"
+            raise UsageError(f"{what} needs the DN of dark and white. Give --stretch LOW,HIGH, or masks.")
+        if options.coverage == "cloud-net":
+            return cloud_net(options.cloud_net, scenes.bands, *levels)
         return brightening(*levels)
     if pair.mask is None:
         raise UsageError(
-            f"{pair.name} has no cloud mask. Give one in the job's `mask`, or choose --coverage brightening."
+            f"{pair.name} has no cloud mask. Give one in the job's `mask`, or choose --coverage cloud-net."
         )
     with open_sharpened(pair.cloudy, None) as file:
         size = (file.height, file.width)
