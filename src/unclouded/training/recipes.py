@@ -25,7 +25,7 @@ def _light_de(bands: int, widths: tuple[int, ...] = (24, 48, 96, 192)) -> DEConf
     return DEConfig(
         bands=bands,
         prior="light",
-        prior_options={"channels": widths},
+        prior_options={"channels": list(widths)},  # as it comes back from a card
         cnp=UNetConfig(
             2 * bands, bands, channels=32, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4
         ),
@@ -169,6 +169,7 @@ def own() -> Recipe:
             "summary": "Light DE, trained on own data",
             "sources": (Source(),),
             "validation": (Source(),),
+            "limits": (),
         }
     )
 
