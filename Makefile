@@ -7,6 +7,9 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 # Where there is no NVIDIA GPU, prefer torch's CPU build (2.13.0+cpu counts as newer than 2.13.0): it is smaller by gigabytes.
 TORCH_INDEX := $(if $(shell command -v nvidia-smi),,--extra-index-url https://download.pytorch.org/whl/cpu --retries 0)
 
+# On shared machines OpenMP's threads shall sleep while they wait (src/unclouded/cli/__init__.py).
+export OMP_WAIT_POLICY ?= PASSIVE
+
 .PHONY: setup demo test test-all lint bench clean
 
 setup: $(STAMP)

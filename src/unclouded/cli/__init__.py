@@ -4,6 +4,7 @@ JSON goes to stdout (with `--json`), everything else to stderr. Exit codes: 0 fi
 interrupted.
 """
 
+import os
 import sys
 from importlib import import_module
 from typing import Any
@@ -11,6 +12,10 @@ from typing import Any
 import click
 
 from unclouded.errors import UncloudedError
+
+# OpenMP's threads sleep while they wait for one another, instead of spinning: on a machine whose cores also serve
+# others, spinning costs 20 times the work itself (benchmarks/README.md). Read by OpenMP when torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # verb -> what the overview says of it; the verb's own module (unclouded.cli.<verb>) is imported when it is called
 VERBS = {

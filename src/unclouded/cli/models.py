@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 FILE = click.Path(path_type=Path)
+SHOWN = ("psnr", "ssim", "lpips")  # of what was measured; --json gives all
 JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdout.")
 
 
@@ -81,10 +82,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         training = found["training"]
         lines.append(f"  trained      {training['recipe']} on {', '.join(training['data']) or 'unnamed data'}")
     for row in found["metrics"]:
-        values = ", ".join(f"{metric} {value:.4g}" for metric, value in row["values"].items())
-        where = (
-            f"{row['data']} {row['split']}, {row['n']} images, protocol {row['protocol']}, split {row['split_hash']}"
-        )
+        values = ", ".join(f"{metric} {row['values'][metric]:.4g}" for metric in SHOWN if metric in row["values"])
+        where = f"{row['data']} {row['split']}, {row['n']} images, protocol {row['protocol']}"
         lines.append(f"  measured     {row['what']}: {values} ({where})")
     size = f"{found['bytes'] / 1e6:.1f} MB, sha256 {found['sha256']}"
     return [*lines, f"  file         {found['file']} ({size})"]
