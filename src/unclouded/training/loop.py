@@ -24,6 +24,7 @@ from unclouded.models.base import RestorationModel
 from unclouded.training.checkpoint import load_checkpoint, save_checkpoint
 from unclouded.training.data import Examples, batches, open_pool
 from unclouded.training.export import write_model
+from unclouded.training.fine_tune import start_from
 from unclouded.training.stages import StageModule
 from unclouded.training.validation import Validation
 from unclouded.training.values import Recipe, Run, Stage, StageName
@@ -62,6 +63,8 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
     fabric = _fabric(run)
     torch.manual_seed(recipe.seed)
     model = recipe.build()
+    if recipe.init:
+        start_from(model, recipe.init)
     whole = True
     for number, (name, stage) in enumerate(recipe.stages.items()):
         path = run.out / f"{name}.ckpt"
@@ -119,7 +122,7 @@ def _identity(recipe: Recipe, stage: StageName) -> dict[str, Any]:
     """The parts of a recipe that a stage's checkpoint depends on; what checkpoints did not know at first is left out
     where it has no effect, so that they stay good."""
     values = json.loads(recipe.model_dump_json())
-    parts = {key: values[key] for key in ("model", "bands", "sources", "seed", "units", "perceptual")}
+    parts = {key: values[key] for key in ("model", "bands", "sources", "seed", "units", "perceptual", "init")}
     sources = [_without_later(source) for source in values["sources"]]
     later = LATER_OF_MODEL.get(recipe.method, {})
     model = {key: value for key, value in values["model"].items() if key not in later or value != later[key]}
@@ -127,7 +130,14 @@ def _identity(recipe: Recipe, stage: StageName) -> dict[str, Any]:
 
 
 LATER_OF_MODEL: dict[str, dict[str, Any]] = {"de": {"frames": 1, "sar": 0}, "diffcr": {"sar": 0, "pooling": "both"}}
-LATER = {"dataset": None, "drop_leaks": False, "share": [0.0, 1.0], "units": "display", "perceptual": None}
+LATER = {
+    "dataset": None,
+    "drop_leaks": False,
+    "share": [0.0, 1.0],
+    "units": "display",
+    "perceptual": None,
+    "init": None,
+}
 
 
 def _without_later(values: dict[str, Any]) -> dict[str, Any]:

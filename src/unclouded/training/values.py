@@ -92,7 +92,8 @@ ModelConfig = Annotated[
 class Recipe(_Value):
     """A model and how it is trained. `units` says what the numbers of `bands` are: values of 8-bit pictures, or
     reflectance (scenes.bands). `perceptual` is a file of VGG16 weights for the methods with a perceptual term
-    (training.perceptual); without it the term is left out, and the card says so."""
+    (training.perceptual); without it the term is left out, and the card says so. `init` is the model to start from
+    (training.fine_tune); without it, random weights."""
 
     name: str
     summary: str
@@ -106,6 +107,7 @@ class Recipe(_Value):
     sampling: Sampling = PAPER
     seed: int = Field(0, ge=0)
     perceptual: str | None = None
+    init: str | None = None
     limits: tuple[str, ...] = ()
 
     @model_validator(mode="after")
