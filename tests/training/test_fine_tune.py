@@ -1,7 +1,5 @@
 """Training that starts from a finished model: what comes over, and what does not."""
 
-from pathlib import Path
-
 import pytest
 import torch
 
@@ -61,7 +59,8 @@ def test_a_prior_of_more_bands_keeps_what_it_knows_of_the_first(finished: tuple[
     assert start_from(model, path) == ("prior",)
     torch.testing.assert_close(model.cnp.state_dict(), cnp)
     prior, theirs = model.prior, source.prior
-    assert prior is not None and theirs is not None
+    assert prior is not None
+    assert theirs is not None
     with torch.no_grad():
         prior.stem.weight[:, 12:] = 0
     y = torch.rand(1, 4, 16, 16)
