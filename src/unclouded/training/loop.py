@@ -126,7 +126,9 @@ def _identity(recipe: Recipe, stage: StageName) -> dict[str, Any]:
     sources = [_without_later(source) for source in values["sources"]]
     later = LATER_OF_MODEL.get(recipe.method, {})
     model = {key: value for key, value in values["model"].items() if key not in later or value != later[key]}
-    return _without_later(parts | {"sources": sources, "model": model}) | {"stage": values["stages"][stage]}
+    return _without_later(parts | {"sources": sources, "model": model}) | {
+        "stage": _without_later(values["stages"][stage])
+    }
 
 
 LATER_OF_MODEL: dict[str, dict[str, Any]] = {"de": {"frames": 1, "sar": 0}, "diffcr": {"sar": 0, "pooling": "both"}}
@@ -178,7 +180,7 @@ class _StageRun:
         self.recipe, self.run, self.fabric, self.name, self.stage = recipe, run, fabric, name, stage
         self.key = (recipe.seed, number)
         self.model = model
-        module = StageModule(cast(nn.Module, model), name, recipe.perceptual, stage.from_prior)
+        module = StageModule(cast(nn.Module, model), name, recipe.perceptual, stage)
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(nn.ModuleDict(self.module.parts()), multi_avg_fn=self._average, use_buffers=True)
         trained = [p for p in self.module.parameters() if p.requires_grad]

@@ -21,8 +21,8 @@ __all__ = ["RECIPES", "Recipe", "Source", "Stage", "StageName", "recipe"]
 
 
 def _light_de(bands: int, channels: int = 32) -> DEConfig:
-    """The light prior; a CNP of this width and a WA on a space-to-depth grid of 4, predicting x0 − y
-    (docs/decisions.md)."""
+    """The light prior; a CNP of this width and a WA on a space-to-depth grid of 4, refining what the
+    prior says (docs/decisions.md)."""
     return DEConfig(
         bands=bands,
         prior="light",
@@ -41,7 +41,7 @@ def _light_de(bands: int, channels: int = 32) -> DEConfig:
             scale_shift=False,
             patch=4,
         ),
-        prediction="residual",
+        prediction="refinement",
     )
 
 
@@ -77,11 +77,11 @@ def base() -> Recipe:
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": Stage(
-                steps=16000,
+                steps=15000,
                 batch_size=8,
                 size=128,
                 last_size=256,
-                last_share=0.65,
+                last_share=0.63,
                 lr=6e-4,
                 weight_decay=1e-4,
                 warmup=200,
@@ -91,44 +91,43 @@ def base() -> Recipe:
                 validate_every=400,
             ),
             "coarse": Stage(
-                steps=3000,
+                steps=150,
                 batch_size=16,
                 size=64,
                 shrink=4,
+                from_prior=0.9,
+                t_power=2,
                 lr=5e-4,
-                warmup=200,
+                warmup=50,
                 decay=0.4,
-                ema=0.999,
-                validate_every=1000,
+                ema=0.99,
+                validate_every=150,
             ),
             "weights": Stage(
-                steps=500,
+                steps=150,
                 batch_size=8,
-                size=128,
-                last_size=256,
-                last_share=0.2,
                 from_prior=0.9,
+                t_power=2,
                 lr=3e-4,
                 warmup=50,
                 decay=0.4,
                 ema=0.99,
-                validate_every=500,
+                validate_every=150,
             ),
             "joint": Stage(
-                steps=1600,
+                steps=2000,
                 batch_size=8,
-                size=128,
-                last_size=256,
-                last_share=0.0625,
                 from_prior=0.9,
-                lr=3e-4,
+                t_power=2,
+                lr=4e-4,
                 warmup=50,
-                decay=0.4,
-                ema=0.995,
+                decay=0.5,
+                ema=0.998,
+                loss_weights={"sharpness": 0.3},
                 validate_every=400,
             ),
         },
-        sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=500),
+        sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=300),
         limits=_LIMITS,
     )
 
@@ -141,9 +140,8 @@ def base_rgbn() -> Recipe:
         "prior": full.stages["prior"].model_copy(
             update={"steps": 1600, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 200}
         ),
-        "coarse": full.stages["coarse"].model_copy(update={"steps": 1500, "validate_every": 500}),
-        "weights": full.stages["weights"].model_copy(update={"steps": 250}),
-        "joint": full.stages["joint"].model_copy(update={"steps": 600, "last_share": 0.15, "validate_every": 200}),
+        "weights": full.stages["weights"].model_copy(update={"steps": 100, "validate_every": 100}),
+        "joint": full.stages["joint"].model_copy(update={"steps": 600, "validate_every": 200}),
     }
     return full.model_copy(
         update={
