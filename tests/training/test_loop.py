@@ -16,7 +16,7 @@ from unclouded.models.unet import UNetConfig
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.simulate import simulate_clouds
-from unclouded.training.data import Examples, open_pool
+from unclouded.training.data import ClearPool, Examples, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
 from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse, l_joint_terms, sharpness_loss
@@ -167,6 +167,15 @@ def test_the_last_steps_see_larger_crops(pairs: Path) -> None:
     stage = Stage(steps=8, batch_size=2, size=16, last_size=32, last_share=0.25)
     examples = Examples([open_pool(Source(), pairs, BandSet.display("red", "green", "blue"))], [1.0], stage, (0,))
     assert [examples[n][0].shape[-1] for n in (0, 11, 12, 15)] == [16, 16, 32, 32]
+
+
+def test_some_simulated_examples_have_no_cloud() -> None:
+    image = np.random.default_rng(0).uniform(0.1, 0.5, (3, 64, 64)).astype(np.float32)
+    for share, expected in ((0.0, 0), (0.5, 20)):
+        pool = ClearPool([image], ("red", "green", "blue"), cloudless=share)
+        rng = np.random.default_rng(1)
+        same = sum(np.array_equal(*pool.draw(rng, 32)) for _ in range(40))
+        assert abs(same - expected) <= 8
 
 
 def test_from_the_prior_means_that_x_t_knows_nothing_of_the_answer() -> None:

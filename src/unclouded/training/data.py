@@ -107,15 +107,22 @@ class PairPool:
 
 class ClearPool:
     """Clear images at several ground sample distances, under simulated clouds (for `frames` dates, other clouds each);
-    now and then with the bands in another order, so that the network also meets false colour."""
+    now and then with the bands in another order, so that the network also meets false colour, or without clouds, so
+    that it learns to leave clear ground alone."""
 
     def __init__(
-        self, images: Sequence[Array], bands: Sequence[str], false_colour: float = 0.2, frames: int = 1
+        self,
+        images: Sequence[Array],
+        bands: Sequence[str],
+        false_colour: float = 0.2,
+        frames: int = 1,
+        cloudless: float = 0.0,
     ) -> None:
         self.images = images
         self.bands = tuple(bands)
         self.false_colour = false_colour
         self.frames = frames
+        self.cloudless = cloudless
 
     def __len__(self) -> int:
         return len(self.images)
@@ -132,6 +139,8 @@ class ClearPool:
         return dates[0] if self.frames == 1 else np.concatenate(dates), clear
 
     def _cloudy(self, clear: Array, rng: np.random.Generator) -> Array:
+        if self.cloudless and rng.random() < self.cloudless:
+            return clear
         kind: Kind = rng.choice(KINDS)
         return simulate_clouds(clear, rng, kind=kind, bands=self.bands).cloudy
 
@@ -170,9 +179,9 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
         raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
     if source.kind == "landscapes":
-        return ClearPool(_landscapes(source.count, bands.names), bands.names, false_colour, frames)
+        return ClearPool(_landscapes(source.count, bands.names), bands.names, false_colour, frames, source.cloudless)
     images = [_clear(file, bands, source) for file in clear_files(path)]
-    return ClearPool(images, bands.names, false_colour, frames)
+    return ClearPool(images, bands.names, false_colour, frames, source.cloudless)
 
 
 def clear_files(path: Path) -> list[Path]:

@@ -50,9 +50,9 @@ _REAL = (
     Source(path="rice2", split="rice2-train-clean", weight=0.4),
 )
 _SIMULATED = (
-    Source(kind="clear", path="clear_s2_rgb", weight=0.12),
-    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.75), weight=0.21),
-    Source(kind="landscapes", weight=0.12),
+    Source(kind="clear", path="clear_s2_rgb", weight=0.12, cloudless=0.2),
+    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.75), weight=0.21, cloudless=0.2),
+    Source(kind="landscapes", weight=0.12, cloudless=0.2),
 )
 
 
@@ -151,9 +151,15 @@ def base_rgbn() -> Recipe:
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
-                Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.0, 0.75), weight=0.3),
-                Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.0, 0.75), weight=0.2),
-                Source(kind="landscapes", count=48, weight=0.5),
+                Source(
+                    kind="clear",
+                    path="scenes/atlanta_spacenet4_0.5m_rgbn.tif",
+                    rows=(0.0, 0.75),
+                    weight=0.3,
+                    cloudless=0.2,
+                ),
+                Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.0, 0.75), weight=0.2, cloudless=0.2),
+                Source(kind="landscapes", count=48, weight=0.5, cloudless=0.2),
             ),
             "validation": (
                 Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.75, 1.0)),

@@ -27,7 +27,8 @@ class Source(_Value):
     pairs: real pairs (a folder with cloud/ and label/, a manifest, or the layout of the known data set `dataset`, with
     its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
     to b of a fixed order by a hash of the stem · clear: clear images, clouded by the simulator; of each only the share
-    `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise.
+    `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise. The
+    share `cloudless` of the simulated examples gets no cloud.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
@@ -39,6 +40,7 @@ class Source(_Value):
     weight: float = Field(1.0, gt=0)
     rows: tuple[float, float] = (0.0, 1.0)
     count: int = Field(24, ge=1)
+    cloudless: float = Field(0.0, ge=0, lt=1)
 
 
 class Stage(_Value):
