@@ -138,10 +138,10 @@ def base_rgbn() -> Recipe:
     full = base()
     stages = {
         "prior": full.stages["prior"].model_copy(
-            update={"steps": 1600, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 200}
+            update={"steps": 1000, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 200}
         ),
         "weights": full.stages["weights"].model_copy(update={"steps": 100, "validate_every": 100}),
-        "joint": full.stages["joint"].model_copy(update={"steps": 600, "validate_every": 200}),
+        "joint": full.stages["joint"].model_copy(update={"steps": 300, "validate_every": 100}),
     }
     return full.model_copy(
         update={
