@@ -115,7 +115,7 @@ def base() -> Recipe:
                 validate_every=150,
             ),
             "joint": Stage(
-                steps=2000,
+                steps=1500,
                 batch_size=8,
                 from_prior=0.9,
                 t_power=2,
