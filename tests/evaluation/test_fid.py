@@ -59,7 +59,7 @@ def test_a_feature_network_from_a_file(tmp_path):
 def test_what_cannot_be_measured_is_said(tmp_path):
     with pytest.raises(UsageError, match="was given 1 images"):
         frechet_distance(statistics(np.zeros((1, 3))), statistics(np.zeros((2, 3))))
-    with pytest.raises(UsageError, match=r"no network file .*which FID needs"):
+    with pytest.raises(UsageError, match=r"no network file .*FID needs Inception v3"):
         Whole.open("paper", None, tmp_path / "no.pt2")
     (tmp_path / "bad.pt2").write_bytes(b"x" * 100)
     with pytest.raises(UncloudedError, match=r"is not a torch\.export network"):

@@ -4,8 +4,10 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torchmetrics.image.fid import _compute_fid
 
 from unclouded.cli import main
 from unclouded.datasets import miniature
@@ -133,6 +135,50 @@ def test_diffcrs_tables_take_its_variants_and_dates(capsys, tmp_path, name, titl
     here = {"cloudy input", "N = 2", "N = 3", "x0", "ε", "mean and max (TCF)"}
     assert measured == here & set(titles)
     assert all(row["psnr ours"] == paper.NOT_RUN for (m, d, _), row in rows.items() if m not in here or "old" in d)
+
+
+class Colours(torch.nn.Module):
+    """A feature network that tells an image's mean colour."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float().mean(dim=(2, 3))
+
+
+def test_a_metric_without_its_network_says_where_to_get_it(capsys, tmp_path):
+    """DiffCR's tables have PSNR, SSIM, FID and LPIPS; a later run with a network measures what was left open."""
+    data = miniature.generate("sen2-mtc-old", tmp_path / "data", pairs=12, size=24)
+    arguments = ["diffcr-frames", "--models", tmp_path, "--data", f"sen2-mtc-old={data}", "--out", tmp_path / "o"]
+    stems = tmp_path / "stems.txt"
+    stems.write_text("\n".join(pair.stem for pair in read_pairs(data, None, "sen2-mtc-old")))
+    arguments += ["--split", f"sen2-mtc-old={stems}"]
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    row = rows_of(tmp_path / "o" / "diffcr-frames.csv")["cloudy input", "sen2-mtc-old", "1"]
+    assert [row[f"{name} ours"] for name in ("fid", "lpips")] == [
+        f"not run here (needs --{n})" for n in ("fid", "lpips")
+    ]
+    assert float(row["psnr ours"]) > 0
+    [lacking] = [cell["lacking"] for cell in json.loads(out)["cells"] if cell["values"]]
+    for where in ("Save it with torch.export.save", "Download https://download.pytorch.org/models/alexnet"):
+        assert where in " ".join(dict(lacking).values())
+        assert where in err
+        assert where in (tmp_path / "o" / "diffcr-frames.md").read_text()
+    program = torch.export.export(Colours(), (torch.zeros(1, 3, 24, 24, dtype=torch.uint8),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    code, _, err = run(capsys, *arguments, "--fid", tmp_path / "net.pt2")
+    assert code == 0, err
+    row = rows_of(tmp_path / "o" / "diffcr-frames.csv")["cloudy input", "sen2-mtc-old", "1"]
+    pairs = read_pairs(data, None, "sen2-mtc-old")
+    cloudy, clear = (
+        np.array([np.rint(read()).astype(float).mean(axis=(1, 2)) for read in reads])
+        for reads in zip(*((pair.read_cloudy, pair.read_clear) for pair in pairs), strict=True)
+    )
+    expected = _compute_fid(
+        *(torch.from_numpy(part) for x in (cloudy, clear) for part in (x.mean(0), np.cov(x, rowvar=False)))
+    )
+    assert float(row["fid ours"]) == pytest.approx(float(expected), abs=0.02)
+    assert row["lpips ours"] == "not run here (needs --lpips)"
+    assert run(capsys, *arguments, "--fid", tmp_path / "absent.pt2")[0] == 2
 
 
 @pytest.mark.parametrize(

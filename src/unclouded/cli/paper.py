@@ -63,6 +63,7 @@ def _score_table(name: str) -> None:
         "--split", "splits", multiple=True, metavar="NAME=SPLIT", help="Its part (default: NAME-val or test)."
     )
     @click.option("--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS.")
+    @click.option("--fid", type=click.Path(path_type=Path), help="Inception as a torch.export file: adds FID.")
     @click.option(
         "--shrink", type=click.IntRange(min=1), help="Average blocks of N×N pixels first (default: the table's)."
     )
@@ -75,10 +76,11 @@ def _score_table(name: str) -> None:
         wanted = tables.get(name)
         if options["shrink"]:
             wanted = replace(wanted, shrink=(options["shrink"],))
+        if options["fid"] and "fid" not in wanted.metrics:
+            wanted = replace(wanted, metrics=(*wanted.metrics, "fid"))
         data = _read_data(wanted.data, _pairs_of(folders), _pairs_of(splits), options["limit"])
-        setting = tables.Setting(
-            models, data, options["out"], options["protocol"], _changes(options), options["lpips"], options["device"]
-        )
+        named = {key: options[key] for key in ("out", "protocol", "lpips", "fid", "device")}
+        setting = tables.Setting(models, data, sampling=_changes(options), **named)
         cells = []
         for cell in tables.run(wanted, setting):
             cells.append(cell)
@@ -87,6 +89,8 @@ def _score_table(name: str) -> None:
             click.echo(
                 f"{cell.method} on {cell.data}{f' / {cell.shrink}' if cell.shrink > 1 else ''}: {what}", err=True
             )
+        for sentence in tables.lacking(cells):
+            click.echo(f"Not run here: {sentence}", err=True)
         _report(tables.write(wanted, cells, options["protocol"], options["out"]).values())
         if options["as_json"]:
             click.echo(json.dumps({"table": name, "cells": [cell._asdict() for cell in cells]}))

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unclouded.errors import UncloudedError, UsageError
 
 BACKBONE_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+WHERE = f"LPIPS needs torchvision's AlexNet weights. Download {BACKBONE_URL} and give its path with --lpips."
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation for inputs in [−1, 1]
 WIDTHS = (64, 192, 384, 256, 256)
 
@@ -103,10 +104,7 @@ def load(backbone: str | Path) -> Lpips:
     """
     path = Path(backbone)
     if not path.is_file():
-        raise UsageError(
-            f"There is no AlexNet file {path}, which LPIPS needs. Download {BACKBONE_URL} and give its path with "
-            f"--lpips."
-        )
+        raise UsageError(f"There is no AlexNet file {path}. {WHERE}")
     tensors = _read(path)
     network = AlexFeatures()
     try:

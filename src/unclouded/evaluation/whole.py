@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.evaluation.calibration import Calibrator
-from unclouded.evaluation.fid import Features, FeatureStatistics, frechet_distance
+from unclouded.evaluation.fid import WHERE, Features, FeatureStatistics, frechet_distance
 
 if TYPE_CHECKING:
     from unclouded.evaluation.evaluate import Images
@@ -73,11 +73,7 @@ def load_features(path: Path) -> Features:
     import torch
 
     if not path.is_file():
-        raise UsageError(
-            f"There is no network file {path}, which FID needs. Save Inception v3 (2015-12-05) with "
-            f"torch.export.save, taking "
-            "uint8 images of your size, and give its path with --fid."
-        )
+        raise UsageError(f"There is no network file {path}. {WHERE}")
     try:
         network = torch.export.load(path).module()
     except Exception as error:  # whatever an unpacker finds in a foreign file
