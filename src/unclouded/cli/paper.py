@@ -50,6 +50,18 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _data_options(command: Callable[..., None]) -> Callable[..., None]:
+    pairs = click.Path(path_type=Path)
+    options = (
+        click.option("--data", type=pairs, required=True, help="Pairs of cloudy and clear images."),
+        click.option("--split", help="A part of the data (see evaluate)."),
+        click.option("--dataset", help="The known data set whose layout --data has (`unclouded data list`)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _changes(options: dict[str, Any]) -> dict[str, Any]:
     names = ("steps", "sampler", "weight_floor", "seed")
     return {name: options[name] for name in names if options[name] is not None}
@@ -156,8 +168,7 @@ def table10(size: int, steps: int, repeats: int, only: tuple[str, ...], device: 
 def _figure(name: str) -> None:
     @paper.command(name=name, help=f"Figure {name[3:]}: {FIGURES[name]}.")
     @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
-    @click.option("--data", type=click.Path(path_type=Path), required=True, help="Pairs of cloudy and clear images.")
-    @click.option("--split", help="A part of the data (see evaluate).")
+    @_data_options
     @click.option("--stem", help="The image to show (default: the first).")
     @_sampling_options
     def figure(model: str, data: Path, split: str | None, stem: str | None, **options: Any) -> None:
@@ -168,7 +179,7 @@ def _figure(name: str) -> None:
         from unclouded.restore import load
 
         protocol = metrics.protocol(options["protocol"])
-        pairs = spread_out(read_pairs(data, split), options["limit"])
+        pairs = spread_out(read_pairs(data, split, options["dataset"]), options["limit"])
         pairs = select(pairs, [stem], data) if stem else pairs
         restorer = load(model, device=options["device"])
         sampling = changed(restorer.card.sampling, _changes(options))
@@ -193,13 +204,12 @@ def _report(paths: Any) -> None:
         click.echo(f"wrote {path}", err=True)
 
 
-@paper.command()
+@paper.command(name="fig6")
 @click.option(
     "--model", "models", multiple=True, required=True, help="A model's name or file (repeatable): a column each."
 )
 @click.option("--prior", is_flag=True, help="Also a column for the prior of each model.")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Pairs of cloudy and clear images.")
-@click.option("--split", help="A part of the data (see evaluate).")
+@_data_options
 @click.option("--stem", "stems", multiple=True, help="An image to show (repeatable).")
 @click.option("--extremes", type=click.IntRange(min=1), help="The N best, median and worst images of the first model.")
 @_sampling_options
@@ -213,8 +223,9 @@ def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, st
     from unclouded.evaluation.metrics import protocol
     from unclouded.restore import load
 
+    name = str(click.get_current_context().info_name)  # fig6 or fig7
     score = protocol(options["protocol"])
-    pairs = spread_out(read_pairs(data, split), options["limit"])
+    pairs = spread_out(read_pairs(data, split, options["dataset"]), options["limit"])
     pairs = select(pairs, list(stems), data) if stems else pairs
     methods: dict[str, Any] = {}
     for model in models:
@@ -223,19 +234,22 @@ def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, st
             methods[f"{restorer.card.name}: prior"] = Prior(restorer)
         methods[restorer.card.name] = Model(restorer, changed(restorer.card.sampling, _changes(options)))
     ranking = methods[list(methods)[1 if prior else 0]]
-    groups = {"fig6": [pair.stem for pair in pairs]}
+    groups = {name: [pair.stem for pair in pairs]}
     if extremes is not None:
         found = sheets.extremes(list(evaluate(ranking, pairs, score)), extremes)
-        groups = {f"fig6-{name}": chosen for name, chosen in found.items()}
+        groups = {f"{name}-{which}": chosen for which, chosen in found.items()}
     made = []
-    for name, chosen in groups.items():
+    for title, chosen in groups.items():
         rows: dict[str, list[Any]] = {}
         for pair in select(pairs, chosen, data):
             scores = [next(evaluate(m, [pair], score)) for m in (Input(ranking.bands), *methods.values())]
             clear = to_unit(pair.read_clear(), ranking.bands)
             caption = f"{pair.stem}: " + ", ".join(f"{s.values['psnr']:.2f} dB" for s in scores)
             rows[caption] = [*(s.images.restored for s in scores if s.images), clear]
-        made.append(sheets.sheet(rows, ["cloudy", *methods, "clear"], options["out"] / f"{name}.png"))
+        made.append(sheets.sheet(rows, ["cloudy", *methods, "clear"], options["out"] / f"{title}.png"))
     _report(made)
     if options["as_json"]:
-        click.echo(json.dumps({"figure": "fig6", "files": [str(path) for path in made]}))
+        click.echo(json.dumps({"figure": name, "files": [str(path) for path in made]}))
+
+
+paper.add_command(fig6, "fig7")  # Fig. 6 is of RICE, Fig. 7 of CUHK-CR
