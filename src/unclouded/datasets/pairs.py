@@ -12,6 +12,7 @@ count or dtype, is an error that names the file.
 """
 
 import csv
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -280,6 +281,20 @@ def pixel_problems(pairs: Sequence[Pair], pixels: bool = True) -> list[str]:
             if str(error) not in problems:
                 problems.append(str(error))
     return problems
+
+
+def copies(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """(stem, stem of an earlier pair) of the pairs whose cloudy and clear files are those of another, to the byte."""
+    first: dict[str, str] = {}
+    found = []
+    for pair in pairs:
+        digest = hashlib.sha256()
+        for file in (pair.cloudy, pair.clear):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        other = first.setdefault(digest.hexdigest(), pair.stem)
+        if other != pair.stem:
+            found.append((pair.stem, other))
+    return found
 
 
 def read_targets(path: str | Path) -> list[tuple[str, Path]] | None:
