@@ -159,7 +159,7 @@ def test_a_metric_without_its_network_says_where_to_get_it(capsys, tmp_path):
     ]
     assert float(row["psnr ours"]) > 0
     [lacking] = [cell["lacking"] for cell in json.loads(out)["cells"] if cell["values"]]
-    for where in ("Save it with torch.export.save", "Download https://download.pytorch.org/models/alexnet"):
+    for where in ("weights-inception-2015-12-05-6726825d.pth", "Download https://download.pytorch.org/models/alexnet"):
         assert where in " ".join(dict(lacking).values())
         assert where in err
         assert where in (tmp_path / "o" / "diffcr-frames.md").read_text()

@@ -75,7 +75,7 @@ def _score_table(name: str) -> None:
         "--split", "splits", multiple=True, metavar="NAME=SPLIT", help="Its part (default: NAME-val or test)."
     )
     @click.option("--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS.")
-    @click.option("--fid", type=click.Path(path_type=Path), help="Inception as a torch.export file: adds FID.")
+    @click.option("--fid", type=click.Path(path_type=Path), help="Inception weights (torch-fidelity's file): adds FID.")
     @click.option(
         "--shrink", type=click.IntRange(min=1), help="Average blocks of N×N pixels first (default: the table's)."
     )

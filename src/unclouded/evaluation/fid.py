@@ -9,10 +9,6 @@ from numpy.typing import NDArray
 from unclouded.errors import UsageError
 
 Array = NDArray[Any]
-WHERE = (
-    "FID needs Inception v3 of 2015-12-05, as FeatureExtractorInceptionV3 of the package torch-fidelity. Save it with "
-    "torch.export.save, taking uint8 images of your size, and give its path with --fid."
-)
 Features = Callable[[Array], Array]  # [C, H, W] in [0, 1] -> one vector
 
 

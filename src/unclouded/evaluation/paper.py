@@ -252,7 +252,7 @@ def _measure(
     title: str, data: str, shrink: int, metrics: Sequence[str], path: Path | None, what: str, setting: Setting
 ) -> Cell:
     from unclouded.datasets.splits import hash_stems
-    from unclouded.evaluation import fid, lpips
+    from unclouded.evaluation import inception, lpips
     from unclouded.evaluation.evaluate import as_json, evaluate, summarise
     from unclouded.evaluation.metrics import protocol
 
@@ -262,7 +262,7 @@ def _measure(
         assert score.images is not None
         whole.feed(score.images)
         scores.append(replace(score, images=None))
-    where = {"lpips": lpips.WHERE, "fid": fid.WHERE}
+    where = {"lpips": lpips.WHERE, "fid": inception.WHERE}
     lacking = {name: where[name] for name, file in setting.networks(metrics).items() if file is None}
     values = {name: as_json(interval) for name, interval in summarise(scores).items()}
     try:
