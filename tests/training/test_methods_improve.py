@@ -28,7 +28,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # all six trainings,
 # method -> (its size here, steps, learning rate)
 PRIORS: dict[str, tuple[dict[str, int], int, float]] = {
     "spagan": ({"features": 8}, 300, 4e-3),
-    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 150, 3e-3),
+    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 300, 3e-3),
     "cvae": ({"channels": 32, "depth": 1, "heads": 2, "latent": 8}, 150, 3e-3),
     "pix2pix": ({"features": 16, "levels": 4}, 400, 2e-3),
     "memorynet": ({"features": 8, "unet_step": 4, "ors_step": 4, "blocks": 1}, 300, 3e-3),
