@@ -103,21 +103,6 @@ def demo_command():
     return command
 
 
-def test_the_model_for_most_bands_is_chosen_from_the_cards(tmp_path, monkeypatch):
-    rgb, rgbn, other = (
-        model_file(tmp_path, *bands)
-        for bands in (("red", "green", "blue"), ("red", "green", "blue", "nir"), ("vv", "vh"))
-    )
-    shipped = {"odd": other, "thin": rgb, "base": rgb}
-    monkeypatch.setattr("unclouded.models.store.shipped", lambda: shipped)
-    assert demo._choose_model() == "base"
-    shipped["four"] = rgbn
-    assert demo._choose_model() == "four"
-    shipped.clear()
-    with pytest.raises(UncloudedError, match="--model"):
-        demo._choose_model()
-
-
 def test_a_tiny_side_is_refused(tmp_path):
     with pytest.raises(UsageError, match="at least 64"):
         demo.run_demo(tmp_path, side=8)

@@ -19,9 +19,11 @@ from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.scene_plan import choose_model
 from unclouded.scenes.country import Style
 from unclouded.scenes.failures import writing
 from unclouded.scenes.landscape import BANDS, landscape
+from unclouded.scenes.raster import open_scene
 from unclouded.scenes.simulate import Sun, simulate_clouds
 
 SCENE_CRS = CRS.from_epsg(32632)  # UTM 32N; the corner lies in upper Bavaria
@@ -76,7 +78,7 @@ def run_demo(
 ) -> DemoResult:
     """Make a scene of side x side pixels in `folder`, restore it by the command line's `remove`, and score it.
 
-    `model` None takes the shipped model that restores most of the scene's bands; `options` go to `remove` as they are.
+    `model` None takes the one that `remove` would; `options` go to `remove` as they are.
     Raises UncloudedError if `folder` holds files of others or cannot be written.
     """
     if side < LEAST_SIDE:
@@ -90,7 +92,9 @@ def run_demo(
     _write_scene(files["cloudy"], scene.cloudy)
     _write_scene(files["truth"], scene.clear)
     generated = time.monotonic()
-    model = model or _choose_model()
+    if model is None:
+        with open_scene(str(files["cloudy"])) as cloudy:
+            model = choose_model(cloudy.info, None)
     command = [str(files["cloudy"]), str(files["clear"]), "--model", model]
     _remove([*command, "--preview", str(files["before_after"]), "--overwrite", *options])
     restored = time.monotonic()
@@ -115,17 +119,6 @@ def score(scene: DemoScene, restored: Dn, bands: Sequence[int]) -> dict[str, dic
         if scene.touched.any():
             scores[name]["psnr_cloudy"] = psnr_uint8(image, truth, scene.touched)
     return {name: {key: round(value, 4) for key, value in values.items()} for name, values in scores.items()}
-
-
-def _choose_model() -> str:
-    """The shipped model that restores most of R, G, B, NIR; `base` among equals."""
-    from unclouded.models.store import read_card, shipped
-
-    models = {name: set(read_card(path).bands.names) for name, path in shipped().items()}
-    usable = {name: bands for name, bands in models.items() if bands <= set(BANDS)}
-    if not usable:
-        raise UncloudedError("No model for R, G, B (and NIR) comes with this installation. Name one with --model.")
-    return max(usable, key=lambda name: (len(usable[name]), name == "base"))
 
 
 def _remove(arguments: list[str]) -> None:

@@ -18,6 +18,8 @@ from unclouded.sampling import Sampling
 from unclouded.scene_budget import ScenePlan, fit, memory, parse_size, total_tiles, warm_up
 from unclouded.scene_options import BATCH_SIZE, SceneOptions, SceneReport
 from unclouded.scene_plan import (
+    AUTO,
+    choose_model,
     chosen_sampling,
     has_mask_file,
     mask_said,
@@ -63,7 +65,7 @@ def restore_scene(
     src: str | Path,
     dst: str | Path,
     *,
-    model: str | Path | RestorerLike = "base",
+    model: str | Path | RestorerLike = AUTO,
     device: str = "auto",
     precision: str = "auto",
     compile: bool = False,
@@ -72,7 +74,8 @@ def restore_scene(
 ) -> SceneReport:
     """Take the clouds out of the scene `src` and write it, on the same grid, to `dst`.
 
-    `model` is a shipped model's name, a model file, or a Restorer. `options` are the fields of SceneOptions:
+    `model` is a shipped model's name, a model file, a Restorer, or "auto": the shipped model for the bands that the
+    scene names, so the one with near infrared where there is that. `options` are the fields of SceneOptions:
     `quality` ("fast", "balanced" or "paper"), `sampling` (a Sampling, or the settings that differ from that
     quality's), `bands` (scene band of every model band), `value_range` (DN that are black and white), `reflectance`
     (scale, offset) or `stretch` ("p2-98"), `dates` (files of further cloudy dates) and `sar` (a file of Sentinel-1's VV
@@ -137,7 +140,7 @@ def plan_scene(
     src: str | Path,
     dst: str | Path,
     *,
-    model: str | Path | RestorerLike = "base",
+    model: str | Path | RestorerLike = AUTO,
     device: str = "auto",
     precision: str = "auto",
     compile: bool = False,
@@ -176,7 +179,7 @@ def _prepared(
         mask = open_mask(scene, options)
         if isinstance(mask, FileMask):
             stack.enter_context(mask)
-        restorer = _load(model, how)
+        restorer = _load(choose_model(scene.info, options.bands) if model == AUTO else model, how)
         conditions = open_conditions(scene.info, restorer, options, stack)
         job = plan(scene, restorer, options, chosen_sampling(restorer, options), mask, conditions)
         earlier = earlier_plan(dst) if options.resume and limit is not None else {}

@@ -1,5 +1,6 @@
 """What is decided about a scene before its first pixel is restored: bands, range, tiles, mask, sampling, files."""
 
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from unclouded.errors import UsageError
+from unclouded.models import store
 from unclouded.models.card import ModelCard, spread_meaning
 from unclouded.sampling import Sampling
 from unclouded.scene_options import SceneOptions
@@ -16,7 +18,7 @@ from unclouded.scenes.bands import BandSet, DnRange
 from unclouded.scenes.cloud_detector import CloudMask, l1c_bands, load_detector
 from unclouded.scenes.conditions import Condition, FurtherDate, Radar, radar_bands
 from unclouded.scenes.masks import Distance, FileMask
-from unclouded.scenes.probe import facts, find_range, match_bands, sample
+from unclouded.scenes.probe import bands_by_name, facts, find_range, match_bands, sample
 from unclouded.scenes.products import MASK, UNCERTAINTY, WEIGHTS, Product, layer_product, scene_product
 from unclouded.scenes.provenance import file_facts, weights_digest
 from unclouded.scenes.raster import Scene, SceneInfo, open_scene
@@ -24,6 +26,20 @@ from unclouded.scenes.same_grid import on_grid
 from unclouded.scenes.stretch import parse_stretch, stretched_range
 from unclouded.scenes.tiles import TileGrid
 from unclouded.strips import Job, MaskLike, RestorerLike
+
+AUTO = "auto"
+
+
+def choose_model(info: SceneInfo, bands: Sequence[int] | None) -> str:
+    """The shipped model with the most bands of those whose bands the scene names, or that take as many as `bands`
+    chooses; `base` among equals, and where none fits."""
+    sets = {name: store.read_card(path).bands for name, path in store.shipped().items()}
+    usable = {
+        name: len(model)
+        for name, model in sets.items()
+        if (len(bands) == len(model) if bands else bands_by_name(info, model.names) is not None)
+    }
+    return max(usable, key=lambda name: (usable[name], name == "base"), default="base")
 
 
 def plan(

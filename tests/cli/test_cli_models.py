@@ -147,3 +147,8 @@ def test_bad_input_gives_one_message(run, checkpoint, tmp_path, args, code, mess
     assert message in result.err
     assert result.err.count("Error:") == 1
     assert not list(tmp_path.glob("o.*"))
+
+
+def test_thin_and_thick_are_other_names_of_base(run):
+    assert store.resolve("thin") == store.resolve("thick") == store.shipped()["base"]
+    assert "(also: thin, thick)" in run("list").out

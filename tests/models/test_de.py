@@ -10,7 +10,7 @@ from unclouded.training.stages import _ddpm, _Noised
 SMALL = {"channels": 8, "res_blocks": 1, "multipliers": (1,), "attention": (), "heads": 1}
 
 
-@pytest.mark.parametrize("prediction", ["eps", "x0", "residual"])
+@pytest.mark.parametrize("prediction", ["eps", "x0", "residual", "refinement"])
 def test_training_and_sampling_mean_the_same_estimate(prediction: str) -> None:
     torch.manual_seed(0)
     model = DE(DEConfig(prior=None, wa=None, cnp=UNetConfig(6, 3, **SMALL), prediction=prediction)).eval()  # type: ignore[arg-type]
@@ -28,4 +28,13 @@ def test_a_residual_of_nothing_is_the_cloudy_image() -> None:
     model = DE(config).eval()  # the U-Net's last convolution starts at zero
     y, x_t = torch.rand(2, 1, 3, 16, 16)
     with torch.no_grad():
+        torch.testing.assert_close(model.predictor(y)(x_t, torch.tensor([500])).x0, y)
+
+
+def test_a_refinement_of_nothing_is_the_reference_prior() -> None:
+    config = DEConfig(prior=None, wa=None, cnp=UNetConfig(6, 3, **SMALL), prediction="refinement")  # type: ignore[arg-type]
+    model = DE(config).eval()
+    y, x_t, x_E = torch.rand(3, 1, 3, 16, 16)
+    with torch.no_grad():
+        torch.testing.assert_close(model.predictor(y, x_E)(x_t, torch.tensor([500])).x0, x_E)
         torch.testing.assert_close(model.predictor(y)(x_t, torch.tensor([500])).x0, y)

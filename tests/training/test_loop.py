@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training.data import Examples, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
-from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse
+from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse, l_joint_terms, sharpness_loss
 
 STAGES = ("prior", "coarse", "weights", "joint")
 
@@ -175,10 +176,33 @@ def test_from_the_prior_means_that_x_t_knows_nothing_of_the_answer() -> None:
     y, x_E = torch.rand(2, 2, 3, 32, 32)
     clear = torch.rand(2, 2, 3, 32, 32)
     for share, same in ((1.0, True), (0.0, False)):
-        seen = [_Noised(model, y, x0, torch.Generator().manual_seed(0), x_E, share).x_t for x0 in clear]
+        how = Stage(steps=1, batch_size=1, from_prior=share)
+        seen = [_Noised(model, y, x0, torch.Generator().manual_seed(0), x_E, how).x_t for x0 in clear]
         assert torch.equal(*seen) is same
     with pytest.raises(UsageError, match=r"does not hold together.*from_prior is for"):
         recipe("de-msda-rice2", ["stages.joint.from_prior=0.5"])
+
+
+def test_a_power_above_one_draws_more_small_steps() -> None:
+    model = DE(_recipe().model).eval()  # type: ignore[arg-type]
+    y = x0 = torch.zeros(2000, 3, 4, 4)
+    for power, share in ((1.0, 0.25), (2.0, 0.5)):
+        how = Stage(steps=1, batch_size=1, t_power=power)
+        t = _Noised(model, y, x0, torch.Generator().manual_seed(0), None, how).t
+        assert (int(t.min()) >= 0, int(t.max()) < model.schedule.T) == (True, True)
+        assert abs(float((t < 250).float().mean()) - share) < 0.04
+
+
+def test_sharpness_asks_for_fine_structure_and_not_for_its_place() -> None:
+    image = torch.rand(2, 3, 16, 16)
+    assert sharpness_loss(image.flip(-1), image) < 1e-6
+    assert sharpness_loss(image / 2, image) > 0.1
+    model = DE(_recipe().model).train()  # type: ignore[arg-type]
+    y, x0 = torch.rand(2, 2, 3, 32, 32)
+    how = Stage(steps=1, batch_size=2, loss_weights={"sharpness": 0.3})
+    assert l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), how).keys() == {"ddpm", "wa", "sharpness"}
+    with pytest.raises(UsageError, match=r"sharpness is for the stage joint"):
+        recipe("base", ["stages.coarse.loss_weights={sharpness: 1}"])
 
 
 def _loss(model: DE, stage: str, batch: list[torch.Tensor]) -> float:
@@ -210,7 +234,7 @@ def test_half_precision_stays_inside_the_networks(pairs: Path, tmp_path: Path, m
     """Images, targets and losses are float32; only what the networks compute is bf16."""
     seen = {}
 
-    def spy(model: DE, y: torch.Tensor, x0: torch.Tensor, generator: torch.Generator) -> dict[str, torch.Tensor]:
+    def spy(model: DE, y: torch.Tensor, x0: torch.Tensor, generator: torch.Generator, **how: Any) -> Any:
         seen.update(y=y.dtype, x0=x0.dtype, conv=torch.nn.functional.conv2d(y, y.new_zeros(1, 3, 1, 1)).dtype)
         losses = l_coarse(model, y, x0, generator)
         seen["loss"] = losses["ddpm"].dtype

@@ -29,7 +29,9 @@ def list_models(as_json: bool) -> None:
     if not cards:
         click.echo("No models are shipped with this installation. Train one, or import the authors' weights.", err=True)
     for name, (_, card) in cards.items():
-        click.echo(f"{name:<16} {card.method:<8} {', '.join(card.bands.names):<24} {card.summary}")
+        others = [other for other, target in store.OTHER_NAMES.items() if target == name]
+        also = f" (also: {', '.join(others)})" if others else ""
+        click.echo(f"{name:<16} {card.method:<8} {', '.join(card.bands.names):<24} {card.summary}{also}")
 
 
 def _row(name: str, path: Path, card: Any) -> dict[str, Any]:

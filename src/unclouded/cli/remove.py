@@ -51,7 +51,12 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.command()
 @click.argument("input", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT", type=FILE)
-@click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
+@click.option(
+    "--model",
+    default="auto",
+    show_default=True,
+    help="A shipped model's name, or a model file; auto: the one for the bands that the scene names.",
+)
 @click.option("--quality", type=click.Choice(["fast", "balanced", "paper"]), default="balanced", show_default=True,
               help="fast: fewest steps; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
 @click.option("--steps", type=int, help="Sampling steps, instead of the quality's.")
@@ -168,7 +173,7 @@ def _many(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """A folder of scenes; the model is loaded once. Exit code 1 if a scene failed."""
+    """A folder of scenes; a model that is named is loaded once. Exit code 1 if a scene failed."""
     asked = [option for name, option in ONE_SCENE_ONLY.items() if options[name]]
     asked += ["--dry-run"] if dry_run else []
     if asked:
@@ -178,7 +183,7 @@ def _many(
     from unclouded.restore_scene import restore_scene
 
     name = settings.pop("model")
-    restorer = settings["model"] = load(name, **settings)
+    settings["model"] = name if name == "auto" else load(name, **settings)
     resume = options.pop("resume")
     outcomes = []
 
@@ -189,7 +194,7 @@ def _many(
     for outcome in restore_many(scenes, folder, restore, resume):
         outcomes.append(outcome)
         click.echo(f"{outcome.input}: {outcome.message or outcome.status}", err=True)
-    for note in restorer.notes:
+    for note in getattr(settings["model"], "notes", ()):
         click.echo(f"Note: {note}", err=True)
     if as_json:
         click.echo(json.dumps([outcome.model_dump() for outcome in outcomes], indent=2))

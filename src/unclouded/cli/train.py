@@ -20,7 +20,13 @@ if TYPE_CHECKING:
 @click.option(
     "--out", type=click.Path(path_type=Path), required=True, help="Folder for checkpoints, log, samples and model."
 )
-@click.option("--set", "settings", multiple=True, metavar="KEY=VALUE", help="Change a value, as stages.joint.lr=1e-4.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="KEY=VALUE",
+    help="Change a value, as stages.joint.lr=1e-4; init=base fine-tunes the model base.",
+)
 @click.option("--bands", metavar="NAMES", help="Names of the files' bands, in order: B2,B3,B4,B8. Sets the model's.")
 @click.option("--units", type=click.Choice(["display", "reflectance"]), help="What their numbers are.")
 @click.option("--simulate", is_flag=True, help="--data holds clear images; train on them under simulated clouds.")

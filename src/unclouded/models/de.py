@@ -22,8 +22,9 @@ from unclouded.models.unet import UNet, UNetConfig
 
 class DEConfig(BaseModel):
     """Everything that shapes the networks. `prediction` is what the CNP's output means: the noise ε (the paper's), x0,
-    or the residual x0 − y, which leaves the detail under thin cloud to y itself. `frames` is the number of cloudy dates
-    that the model is meant for, `sar` that of Sentinel-1 bands (VV, VH)."""
+    the residual x0 − y, which leaves the detail under thin cloud to y itself, or the refinement x0 − x_E, what the
+    reference prior lacks (Whang et al. 2022, arXiv 2112.02475; x0 − y where it is used without the prior). `frames`
+    is the number of cloudy dates that the model is meant for, `sar` that of Sentinel-1 bands (VV, VH)."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bands: int = Field(3, ge=1)
@@ -35,7 +36,7 @@ class DEConfig(BaseModel):
     wa: UNetConfig | None
     schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
     T: int = Field(1000, ge=1)
-    prediction: Literal["eps", "x0", "residual"] = "eps"
+    prediction: Literal["eps", "x0", "residual", "refinement"] = "eps"
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
@@ -84,20 +85,24 @@ class DE(nn.Module):
 
     # (9) the CNP's estimate of x0, (11)-(12) fused with the reference by WA
     def denoiser(self, y: Tensor, x_E: Tensor | None, weight_floor: float | None) -> Denoiser:
-        predict = self.predictor(y)
+        predict = self.predictor(y, x_E)
         if self.wa is None or x_E is None:
             return predict
         return fused(predict, self.wa, self.condition(y), x_E, weight_floor)
 
-    def predictor(self, y: Tensor) -> Denoiser:
-        """The CNP alone as a denoiser: pure conditional diffusion."""
+    def predictor(self, y: Tensor, x_E: Tensor | None = None) -> Denoiser:
+        """The CNP alone as a denoiser; without x_E pure conditional diffusion."""
         condition = self.condition(y)
         if self.config.prediction == "eps":
             return eps_denoiser(self.cnp, self.schedule, condition)
-        if self.config.prediction == "residual":
-            image = condition[:, : self.bands]
-            return x0_denoiser(lambda inputs, t: image + self.cnp(inputs, t), condition)
-        return x0_denoiser(self.cnp, condition)
+        start = self.start(condition, x_E)
+        return x0_denoiser(lambda inputs, t: start + self.cnp(inputs, t), condition)
+
+    def start(self, condition: Tensor, x_E: Tensor | None) -> Tensor | float:
+        """What the CNP's output is added to, if it is not the noise."""
+        if self.config.prediction == "x0":
+            return 0.0
+        return condition[:, : self.bands] if x_E is None or self.config.prediction == "residual" else x_E
 
     def optical(self, y: Tensor) -> Tensor:
         """The dates of y [B, N·bands + sar, H, W] in [0, 1] as one image [B, bands, H, W]: what the prior sees."""

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 CARD_KEY = "unclouded"
 WEIGHTS = Path(__file__).resolve().parents[1] / "weights"
+OTHER_NAMES = {"thin": "base", "thick": "base"}  # one network serves both (docs/models.md)
 
 
 def shipped() -> dict[str, Path]:
@@ -30,8 +31,8 @@ def shipped() -> dict[str, Path]:
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """The file of a shipped model's name or of a path; UsageError names the known models."""
     name = os.fspath(name_or_path)
-    if name in shipped():
-        return shipped()[name]
+    if path := shipped().get(OTHER_NAMES.get(name, name)):
+        return path
     path = Path(name)
     if path.is_file():
         return path

@@ -54,7 +54,7 @@ def _record(recipe: Recipe, run: Run) -> TrainingRecord:
         steps[entry["stage"]] = entry["step"]
     return TrainingRecord(
         recipe=recipe.name,
-        settings=json.loads(recipe.model_dump_json(include={"stages", "seed", "sources"})),
+        settings=json.loads(recipe.model_dump_json(include={"stages", "seed", "sources", "init"})),
         data=tuple(_data(source, run) for source in recipe.sources),
         commit=commit(),
         minutes=minutes,

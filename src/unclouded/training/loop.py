@@ -24,6 +24,7 @@ from unclouded.models.base import RestorationModel
 from unclouded.training.checkpoint import load_checkpoint, save_checkpoint
 from unclouded.training.data import Examples, batches, open_pool
 from unclouded.training.export import write_model
+from unclouded.training.fine_tune import start_from
 from unclouded.training.stages import StageModule
 from unclouded.training.validation import Validation
 from unclouded.training.values import Recipe, Run, Stage, StageName
@@ -62,6 +63,8 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
     fabric = _fabric(run)
     torch.manual_seed(recipe.seed)
     model = recipe.build()
+    if recipe.init:
+        start_from(model, recipe.init)
     whole = True
     for number, (name, stage) in enumerate(recipe.stages.items()):
         path = run.out / f"{name}.ckpt"
@@ -119,15 +122,24 @@ def _identity(recipe: Recipe, stage: StageName) -> dict[str, Any]:
     """The parts of a recipe that a stage's checkpoint depends on; what checkpoints did not know at first is left out
     where it has no effect, so that they stay good."""
     values = json.loads(recipe.model_dump_json())
-    parts = {key: values[key] for key in ("model", "bands", "sources", "seed", "units", "perceptual")}
+    parts = {key: values[key] for key in ("model", "bands", "sources", "seed", "units", "perceptual", "init")}
     sources = [_without_later(source) for source in values["sources"]]
     later = LATER_OF_MODEL.get(recipe.method, {})
     model = {key: value for key, value in values["model"].items() if key not in later or value != later[key]}
-    return _without_later(parts | {"sources": sources, "model": model}) | {"stage": values["stages"][stage]}
+    return _without_later(parts | {"sources": sources, "model": model}) | {
+        "stage": _without_later(values["stages"][stage])
+    }
 
 
 LATER_OF_MODEL: dict[str, dict[str, Any]] = {"de": {"frames": 1, "sar": 0}, "diffcr": {"sar": 0, "pooling": "both"}}
-LATER = {"dataset": None, "drop_leaks": False, "share": [0.0, 1.0], "units": "display", "perceptual": None}
+LATER = {
+    "dataset": None,
+    "drop_leaks": False,
+    "share": [0.0, 1.0],
+    "units": "display",
+    "perceptual": None,
+    "init": None,
+}
 
 
 def _without_later(values: dict[str, Any]) -> dict[str, Any]:
@@ -168,7 +180,7 @@ class _StageRun:
         self.recipe, self.run, self.fabric, self.name, self.stage = recipe, run, fabric, name, stage
         self.key = (recipe.seed, number)
         self.model = model
-        module = StageModule(cast(nn.Module, model), name, recipe.perceptual, stage.from_prior)
+        module = StageModule(cast(nn.Module, model), name, recipe.perceptual, stage)
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(nn.ModuleDict(self.module.parts()), multi_avg_fn=self._average, use_buffers=True)
         trained = [p for p in self.module.parameters() if p.requires_grad]

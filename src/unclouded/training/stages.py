@@ -17,7 +17,7 @@ from unclouded.models.end_to_end import EndToEnd
 from unclouded.training.adversarial import METHODS, AdversarialStep, adversarial_step
 from unclouded.training.diffcr import l_diffcr
 from unclouded.training.perceptual import load as perceptual_features
-from unclouded.training.values import StageName
+from unclouded.training.values import Stage, StageName
 
 Losses = dict[str, Tensor]
 
@@ -29,11 +29,15 @@ TRAINS: dict[StageName, tuple[str, ...]] = {
     "joint": ("cnp", "wa"),
     "diffcr": ("network",),
 }
+DIFFUSES = ("coarse", "weights", "joint")  # stages whose losses draw an x_t, as their settings say
+PLAIN = Stage(steps=1, batch_size=1)  # the paper's settings
 
 
-def charbonnier(a: Tensor, b: Tensor, epsilon: float = 1e-3) -> Tensor:
-    """L1, smooth at zero."""
-    return torch.sqrt((a - b).square() + epsilon**2).mean()
+def log_mse(a: Tensor, b: Tensor, epsilon: float = 1e-6) -> Tensor:
+    """Mean over the images of ln MSE: PSNR itself, up to sign and factor, so that an image with a large error weighs no
+    more than others (Chen et al. 2022, arXiv 2204.04676). For an RMS error of 0.03 its slope is L1's."""
+    mse = (a - b).square().mean(dim=(-3, -2, -1))
+    return 0.015 * (mse + epsilon).log().mean()
 
 
 def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
@@ -42,6 +46,16 @@ def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
     for dim in (-2, -1):
         loss = loss + (a.diff(dim=dim) - b.diff(dim=dim)).abs().mean()
     return loss
+
+
+def sharpness_loss(a: Tensor, b: Tensor) -> Tensor:
+    """L1 between the root mean square gradients of each image: asks for as much fine structure, not for its place."""
+    return (_rms_gradient(a) - _rms_gradient(b)).abs().mean()
+
+
+def _rms_gradient(x: Tensor) -> Tensor:
+    down, right = (x.diff(dim=dim).square().mean(dim=(-3, -2, -1)) for dim in (-2, -1))
+    return torch.sqrt(down + right + 1e-8)
 
 
 def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
@@ -54,7 +68,7 @@ def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Genera
         return own(y, x0)
     assert model.prior is not None, "the stage 'prior' needs a reference prior"
     x_E = model.prior(y)
-    return {"charbonnier": charbonnier(x_E, x0), "gradient": gradient_loss(x_E, x0)}
+    return {"log_mse": log_mse(x_E, x0), "gradient": gradient_loss(x_E, x0)}
 
 
 def _optical(model: DE | EndToEnd, y: Tensor) -> Tensor:
@@ -72,6 +86,7 @@ class _Noised:
 
     A share `from_prior` of the batch is noised from x_E instead of x0. That is what the networks meet when they sample:
     an x_t which knows no more than the reference prior did (ours; exposure bias, Ning et al. 2023, arXiv 2301.11706).
+    t is T·u^t_power, u uniform: above 1, more of the small t where sampling after a warm start takes place.
     """
 
     def __init__(
@@ -81,63 +96,71 @@ class _Noised:
         x0: Tensor,
         generator: torch.Generator,
         x_E: Tensor | None = None,
-        from_prior: float = 0.0,
+        settings: Stage = PLAIN,
     ) -> None:
-        self.y, self.x0 = model.condition(2 * y - 1), 2 * x0 - 1
-        self.t = torch.randint(model.schedule.T, (len(y),), generator=generator).to(y.device)
+        self.y, self.x0, self.x_E = model.condition(2 * y - 1), 2 * x0 - 1, x_E
+        u = torch.rand(len(y), generator=generator)
+        self.t = (model.schedule.T * u**settings.t_power).long().to(y.device)
         self.eps = torch.randn(x0.shape, generator=generator).to(x0)
         origin = self.x0
-        if x_E is not None and from_prior:
-            swapped = torch.rand(len(y), generator=generator).to(x0) < from_prior
+        if x_E is not None and settings.from_prior:
+            swapped = torch.rand(len(y), generator=generator).to(x0) < settings.from_prior
             origin = torch.where(swapped[:, None, None, None], x_E, self.x0)
         self.x_t = model.schedule.add_noise(origin, self.eps, self.t)
 
 
 def _ddpm(model: DE, batch: _Noised) -> tuple[Tensor, Tensor]:
-    """(eq. 7, or ‖x0 − x̂0‖² for a CNP that predicts x0 or the residual; x_{0,ε,t} of eq. 9)"""
+    """(eq. 7, or ‖x0 − x̂0‖² for a CNP that aims at x0; x_{0,ε,t} of eq. 9)"""
     out = model.cnp(torch.cat((batch.x_t, batch.y), dim=1), batch.t).float()
     if model.config.prediction == "eps":
         return l_ddpm(batch.eps, out), model.schedule.x0_from_eps(batch.x_t, out, batch.t)
-    x0_eps = out if model.config.prediction == "x0" else batch.y[:, : model.bands] + out
+    x0_eps = model.start(batch.y, batch.x_E) + out
     return F.mse_loss(x0_eps, batch.x0), x0_eps
 
 
-def _wa(model: DE, batch: _Noised, x_E: Tensor, x0_eps: Tensor) -> Tensor:
-    """Eq. 16, W unclamped as in the paper's training."""
+def _weights(model: DE, batch: _Noised, x_E: Tensor) -> Tensor:
+    """W of eq. 11, unclamped as in the paper's training."""
     assert model.wa is not None, "the stages 'weights' and 'joint' need a weight-allocation network"
-    w = model.wa(torch.cat((batch.x_t, batch.y, x_E), dim=1), batch.t).float()
-    return l_wa(batch.x0, x0_eps, x_E, w)
+    w: Tensor = model.wa(torch.cat((batch.x_t, batch.y, x_E), dim=1), batch.t)
+    return w.float()
 
 
 def _reference(model: DE, y: Tensor) -> Tensor:
     with torch.no_grad():
         x_E = model.reference(y)
         x_E = None if x_E is None else x_E.float()
-    assert x_E is not None, "the stages 'weights' and 'joint' need a reference prior"
+    assert x_E is not None, "the stages 'weights' and 'joint', and a CNP that refines, need a reference prior"
     return 2 * x_E - 1
 
 
-def l_coarse(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
-    return {"ddpm": _ddpm(model, _Noised(model, y, x0, generator))[0]}
+def l_coarse(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
+    x_E = _reference(model, y) if model.config.prediction == "refinement" else None
+    return {"ddpm": _ddpm(model, _Noised(model, y, x0, generator, x_E, settings))[0]}
 
 
-def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, from_prior: float = 0.0) -> Losses:
+def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
     x_E = _reference(model, y)
-    batch = _Noised(model, y, x0, generator, x_E, from_prior)
+    batch = _Noised(model, y, x0, generator, x_E, settings)
     with torch.no_grad():
         x0_eps = _ddpm(model, batch)[1]
-    return {"wa": _wa(model, batch, x_E, x0_eps)}
+    return {"wa": l_wa(batch.x0, x0_eps, x_E, _weights(model, batch, x_E))}
 
 
 # Eq. 17: L_joint = λ L_DDPM + L_WA; λ is the factor of "ddpm" in the stage's loss_weights
-def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, from_prior: float = 0.0) -> Losses:
+def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
+    """Where the stage's loss_weights name it, also the sharpness of the fused image, which teaches both networks
+    (ours)."""
     x_E = _reference(model, y)
-    batch = _Noised(model, y, x0, generator, x_E, from_prior)
+    batch = _Noised(model, y, x0, generator, x_E, settings)
     ddpm, x0_eps = _ddpm(model, batch)
-    return {"ddpm": ddpm, "wa": _wa(model, batch, x_E, x0_eps)}
+    w = _weights(model, batch, x_E)
+    losses = {"ddpm": ddpm, "wa": l_wa(batch.x0, x0_eps, x_E, w)}
+    if "sharpness" in settings.loss_weights:
+        losses["sharpness"] = sharpness_loss((1 - w) * x0_eps + w * x_E, batch.x0)
+    return losses
 
 
-LOSSES: dict[StageName, Callable[..., Losses]] = {  # (model, y, x0, generator[, from_prior]) -> loss terms
+LOSSES: dict[StageName, Callable[..., Losses]] = {  # (model, y, x0, generator[, settings]) -> loss terms
     "prior": l_prior,
     "coarse": l_coarse,
     "weights": l_weights,
@@ -162,12 +185,12 @@ class StageModule(nn.Module):
     """
 
     def __init__(
-        self, model: nn.Module, stage: StageName, perceptual: str | None = None, from_prior: float = 0.0
+        self, model: nn.Module, stage: StageName, perceptual: str | None = None, settings: Stage | None = None
     ) -> None:
         super().__init__()
         self.model = model
         self.stage = stage
-        self.options = {"from_prior": from_prior} if from_prior else {}
+        self.options = {"settings": settings} if settings and stage in DIFFUSES else {}
         self.adversary: AdversarialStep | None = None
         if stage == "prior":
             self.adversary = _adversary(cast(DE | EndToEnd, model), perceptual)

@@ -66,11 +66,12 @@ class Validation:
 
 
 def _sample_cnp(model: DE, y: Tensor) -> Tensor:
-    """Pure conditional diffusion with the CNP as it stands."""
+    """Diffusion with the CNP alone as it stands: pure, or from the reference prior where the CNP refines it."""
     y_pad = pad_to_multiple(2 * y - 1, model.multiple)
+    x_E = model.reference(y_pad / 2 + 0.5) if model.config.prediction == "refinement" else None
     x_T = noise_field(0, y_pad.shape[-2], y_pad.shape[-1], model.bands)[None].to(y)
     steps = timesteps(model.schedule.T, COARSE_STEPS, "trailing")
-    for step in dpm(model.predictor(y_pad), model.schedule, x_T, steps):
+    for step in dpm(model.predictor(y_pad, None if x_E is None else 2 * x_E - 1), model.schedule, x_T, steps):
         x0 = step.x0
     return crop(x0 / 2 + 0.5, y.shape[-2], y.shape[-1]).clamp(0, 1)
 

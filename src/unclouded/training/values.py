@@ -48,7 +48,9 @@ class Stage(_Value):
     The last `last_share` of the steps may see larger squares (`last_size`): small ones are many and varied, large ones
     are what the network will meet. The learning rate rises over `warmup` steps, stays, and falls linearly to zero over
     the last `decay` share of the steps. `from_prior` is the share of the examples whose x_t is noised from the
-    reference prior's answer and not from the clear image, as at sampling after a warm start (stages weights and joint).
+    reference prior's answer and not from the clear image, as at sampling after a warm start (stages weights and
+    joint; coarse of a CNP that refines). Steps t are T·u^t_power, u uniform: above 1, more of the small t where a
+    sampler with a warm start works.
     """
 
     steps: int = Field(ge=1)
@@ -58,6 +60,7 @@ class Stage(_Value):
     last_share: float = Field(0.0, ge=0, le=1)
     shrink: int = Field(1, ge=1)
     from_prior: float = Field(0.0, ge=0, le=1)
+    t_power: float = Field(1.0, gt=0)
     lr: float = Field(1e-5, gt=0)
     weight_decay: float = Field(0.0, ge=0)
     warmup: int = Field(0, ge=0)
@@ -92,7 +95,8 @@ ModelConfig = Annotated[
 class Recipe(_Value):
     """A model and how it is trained. `units` says what the numbers of `bands` are: values of 8-bit pictures, or
     reflectance (scenes.bands). `perceptual` is a file of VGG16 weights for the methods with a perceptual term
-    (training.perceptual); without it the term is left out, and the card says so."""
+    (training.perceptual); without it the term is left out, and the card says so. `init` is the model to start from
+    (training.fine_tune); without it, random weights."""
 
     name: str
     summary: str
@@ -106,6 +110,7 @@ class Recipe(_Value):
     sampling: Sampling = PAPER
     seed: int = Field(0, ge=0)
     perceptual: str | None = None
+    init: str | None = None
     limits: tuple[str, ...] = ()
 
     @model_validator(mode="after")
@@ -113,11 +118,14 @@ class Recipe(_Value):
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
         for name, stage in self.stages.items():
-            aims_at_x0 = getattr(self.model, "prediction", "eps") != "eps"
-            if stage.from_prior and (name not in ("weights", "joint") or not aims_at_x0):
+            prediction = getattr(self.model, "prediction", "eps")
+            sees_x_E = name in ("weights", "joint") or (name == "coarse" and prediction == "refinement")
+            if stage.from_prior and (prediction == "eps" or not sees_x_E):
                 raise ValueError(
                     f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}"
                 )
+            if "sharpness" in stage.loss_weights and name != "joint":
+                raise ValueError(f"the loss sharpness is for the stage joint, not {name}")
         unfit = self.stages.keys() - set(possible_stages(self.model))
         if unfit:
             raise ValueError(f"this model has no stage {unfit.pop()}; it has {', '.join(possible_stages(self.model))}")

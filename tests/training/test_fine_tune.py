@@ -1,0 +1,79 @@
+"""Training that starts from a finished model: what comes over, and what does not."""
+
+import pytest
+import torch
+
+from unclouded.errors import UsageError
+from unclouded.models import store
+from unclouded.models.de import DE, DEConfig
+from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
+from unclouded.models.unet import UNetConfig
+from unclouded.training.fine_tune import start_from
+from unclouded.training.recipes import recipe
+
+
+def _config(bands: int = 3, width: int = 8) -> DEConfig:
+    network = {"channels": 16, "res_blocks": 1, "multipliers": (1,), "attention": (), "heads": 1, "patch": 2}
+    return DEConfig(
+        bands=bands,
+        prior="light",
+        prior_options={"channels": [width, 16], "blocks": [1, 1]},
+        cnp=UNetConfig(2 * bands, bands, **network),
+        wa=UNetConfig(3 * bands, bands, **network, scale_shift=False),
+    )
+
+
+def _model(config: DEConfig, seed: int) -> DE:
+    torch.manual_seed(seed)
+    model = DE(config)
+    with torch.no_grad():
+        for parameter in model.parameters():  # the last layers begin at zero, which would hide what is copied
+            parameter.normal_(std=0.1)
+    return model
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[DE, str]:
+    model = _model(_config(), seed=1)
+    path = tmp_path_factory.mktemp("finished") / "finished.safetensors"
+    card = store.read_card(store.resolve("base")).model_copy(
+        update={"architecture": _config().model_dump(), "name": "finished"}
+    )
+    store.save(path, model, card, dtype=torch.float32)
+    return model, str(path)
+
+
+def test_a_model_of_the_same_shape_starts_as_the_finished_one(finished: tuple[DE, str]) -> None:
+    source, path = finished
+    model = _model(_config(), seed=2)
+    assert start_from(model, path) == ("prior", "cnp", "wa")
+    torch.testing.assert_close(model.state_dict(), source.state_dict())
+
+
+def test_a_prior_of_more_bands_keeps_what_it_knows_of_the_first(finished: tuple[DE, str]) -> None:
+    """With a fourth band that the copied channels never see (its weights set to zero), the first three come out as
+    from the finished prior."""
+    source, path = finished
+    model = _model(_config(bands=4), seed=2)
+    cnp = {name: tensor.clone() for name, tensor in model.cnp.state_dict().items()}
+    assert start_from(model, path) == ("prior",)
+    torch.testing.assert_close(model.cnp.state_dict(), cnp)
+    prior, theirs = model.prior, source.prior
+    assert prior is not None
+    assert theirs is not None
+    with torch.no_grad():
+        prior.stem.weight[:, 12:] = 0
+    y = torch.rand(1, 4, 16, 16)
+    torch.testing.assert_close(prior.eval()(y)[:, :3], theirs.eval()(y[:, :3]))
+
+
+def test_another_network_is_refused(finished: tuple[DE, str]) -> None:
+    wider = EndToEnd(EndToEndConfig(prior="light", prior_options={"channels": [12, 16], "blocks": [1, 1]}))
+    with pytest.raises(UsageError, match="No part of"):
+        start_from(wider, finished[1])
+
+
+def test_rgbn_starts_from_base() -> None:
+    rgbn = recipe("rgbn")
+    assert rgbn.init == "base"
+    assert start_from(rgbn.build(), rgbn.init) == ("prior",)
