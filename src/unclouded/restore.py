@@ -171,6 +171,16 @@ class Restorer:
     def bands(self) -> "BandSet":
         return self.card.bands
 
+    @property
+    def frames(self) -> int:
+        """Cloudy dates that the model is meant for, the scene's own among them."""
+        return int(self.model.frames)
+
+    @property
+    def sar(self) -> int:
+        """Bands of Sentinel-1 that it takes after them."""
+        return int(self.model.sar)
+
     def restore(
         self,
         y: Tensor,
@@ -186,9 +196,7 @@ class Restorer:
         them: [B, N·C + sar, H, W].
         """
         if y.ndim != 4 or not self._takes(y.shape[1]):
-            radar = (
-                f" and {self.model.sar} of Sentinel-1 (only `unclouded evaluate` gives them)" if self.model.sar else ""
-            )
+            radar = f" and {self.sar} of Sentinel-1 (`unclouded remove --sar FILE` gives them)" if self.sar else ""
             raise UncloudedError(
                 f"The model takes batches of {self.model.bands} bands ({', '.join(self.bands.names)}){radar}, not of "
                 f"shape {tuple(y.shape)}. Choose the bands that it knows."

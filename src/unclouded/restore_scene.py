@@ -25,6 +25,7 @@ from unclouded.scene_plan import (
     mask_said,
     meaning_of_spread,
     model_name,
+    open_conditions,
     open_mask,
     plan,
     products_of,
@@ -48,7 +49,7 @@ from unclouded.scenes.products import (
     WEIGHTS,
     write_products,
 )
-from unclouded.scenes.provenance import provenance_tags
+from unclouded.scenes.provenance import condition_tags, provenance_tags
 from unclouded.scenes.raster import CACHE_BYTES, Array, cache_bytes, open_scene
 from unclouded.scenes.stac import acquired, check_pystac, write_stac
 from unclouded.scenes.targets import check_targets
@@ -77,7 +78,8 @@ def restore_scene(
     scene names, so the one with near infrared where there is that. `options` are the fields of SceneOptions:
     `quality` ("fast", "balanced" or "paper"), `sampling` (a Sampling, or the settings that differ from that
     quality's), `bands` (scene band of every model band), `value_range` (DN that are black and white), `reflectance`
-    (scale, offset) or `stretch` ("p2-98"), `mask` ("none", "auto" or a file) with `mask_values`, `mask_dilate`,
+    (scale, offset) or `stretch` ("p2-98"), `dates` (files of further cloudy dates) and `sar` (a file of Sentinel-1's VV
+    and VH in dB) for a model that takes them, `mask` ("none", "auto" or a file) with `mask_values`, `mask_dilate`,
     `mask_feather`, `tile`, `overlap`, `batch_size`, the further outputs `mask_out`, `weights_out` (with
     `weights_step`), `uncertainty_out`, `preview`, `report` (HTML), `cog`, `stac`, `max_memory` (as in "2GB"), and
     `overwrite`, `resume`. `progress(done, total)` is called as tiles are finished.
@@ -111,6 +113,7 @@ def _restore(
             counts = {what: partial.counts[what] for what in CLASS_NAMES.values()}
             preview = None if options.preview is None else Path(options.preview)
             tags = provenance_tags(name, identity["model"][1], job.sampling, mask_said(job, options), src, partial.date)
+            tags |= condition_tags(options.dates, options.sar)
             shown = shown_bands(job.restorer.bands, job.bands)
             write_products(products, partial, job.scene, preview, shown, tags, options.cog)
             if options.report is not None:
@@ -177,7 +180,8 @@ def _prepared(
         if isinstance(mask, FileMask):
             stack.enter_context(mask)
         restorer = _load(choose_model(scene.info, options.bands) if model == AUTO else model, how)
-        job = plan(scene, restorer, options, chosen_sampling(restorer, options), mask)
+        conditions = open_conditions(scene.info, restorer, options, stack)
+        job = plan(scene, restorer, options, chosen_sampling(restorer, options), mask, conditions)
         earlier = earlier_plan(dst) if options.resume and limit is not None else {}
         if earlier:  # what fitted then, since what is free now would give other panels
             job = replace(job, batch_size=int(earlier["--batch-size"]), panel_width=int(earlier["panel width"]))
@@ -196,6 +200,8 @@ def _common(src: str, dst: Path, job: Job, options: SceneOptions) -> dict[str, A
         "bands": dict(zip(job.restorer.bands.names, job.bands, strict=True)),
         "passed_through": passed_through(job.scene.info, job.bands),
         "dn_range": job.dn_range,
+        "dates": tuple(map(str, options.dates)),
+        "sar": None if options.sar is None else str(options.sar),
         "mask": mask_said(job, options),
         "tile": options.tile,
         "overlap": options.overlap,
@@ -230,7 +236,7 @@ def restore_array(image: Array, restorer: RestorerLike, *, sampling: Sampling | 
 
 
 def _check(src: str, dst: Path, options: SceneOptions) -> None:
-    inputs: dict[str, str | Path] = {"INPUT": src}
+    inputs: dict[str, str | Path] = {"INPUT": src, **options.conditions()}
     if has_mask_file(options):
         inputs["--mask"] = str(options.mask)
     # an unfinished run was allowed to write its outputs when it began, and may have moved some of them already

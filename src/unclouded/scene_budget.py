@@ -37,6 +37,8 @@ class ScenePlan(BaseModel):
     bands: dict[str, int]
     passed_through: tuple[int, ...]
     dn_range: DnRange
+    dates: tuple[str, ...]
+    sar: str | None
     mask: str
     tile: int
     overlap: int
@@ -77,7 +79,7 @@ def resident() -> int:
 def warm_up(job: Job) -> Cost:
     """Restore one grey tile twice, the second time timed; memory is the peak above what was resident before."""
     grid = job.grid
-    y = np.full((1, job.channels, grid.tile_height, grid.tile_width), 0.5, np.float32)
+    y = np.full((1, job.channels_in, grid.tile_height, grid.tile_width), 0.5, np.float32)
     tile = Window(0, 0, grid.tile_height, grid.tile_width)
     before, peak, stop = resident(), 0, threading.Event()
 
@@ -103,6 +105,7 @@ def column_bytes(job: Job) -> int:
     """Memory that one column of a panel takes while a row of tiles is worked on."""
     info, channels = job.scene.info, job.channels
     strip = info.count * info.dtype.itemsize + channels * (info.dtype.itemsize + 1 + 4) + 4
+    strip += 4 * job.channels_in * bool(job.conditions)
     blend = 2 * 4 * (channels * len(job.layers) + 1)
     temporary = 3 * 8 * channels
     return job.grid.tile_height * (STRIPS_ALIVE * strip + blend + temporary)

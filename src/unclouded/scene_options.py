@@ -24,6 +24,8 @@ class SceneOptions:
     value_range: tuple[float, float] | None = None
     reflectance: tuple[float, float] | None = None
     stretch: str | None = None
+    dates: Sequence[str | Path] = ()
+    sar: str | Path | None = None
     mask: str | Path | None = None
     mask_values: str | None = None
     mask_dilate: str = "0"
@@ -43,6 +45,11 @@ class SceneOptions:
     stac: bool = False
     overwrite: bool = False
     resume: bool = False
+
+    def conditions(self) -> dict[str, str | Path]:
+        """The files of further dates and radar, by option."""
+        radar = {} if self.sar is None else {"--sar": self.sar}
+        return {f"--date {path}": path for path in self.dates} | radar
 
     def outputs(self, dst: Path) -> dict[str, Path]:
         """The files beside `dst` that were asked for, by option."""
@@ -70,6 +77,8 @@ class SceneReport(BaseModel):
     passed_through: tuple[int, ...]  # scene bands that were copied
     dn_range: DnRange
     sampling: Sampling | None
+    dates: tuple[str, ...]  # further cloudy images that the model saw
+    sar: str | None
     mask: str
     tile: int
     overlap: int

@@ -1,9 +1,12 @@
 """What is decided about a scene before its first pixel is restored: bands, range, tiles, mask, sampling, files."""
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from unclouded.errors import UsageError
@@ -13,11 +16,13 @@ from unclouded.sampling import Sampling
 from unclouded.scene_options import SceneOptions
 from unclouded.scenes.bands import BandSet, DnRange
 from unclouded.scenes.cloud_detector import CloudMask, l1c_bands, load_detector
+from unclouded.scenes.conditions import Condition, FurtherDate, Radar, radar_bands
 from unclouded.scenes.masks import Distance, FileMask
 from unclouded.scenes.probe import bands_by_name, facts, find_range, match_bands, sample
 from unclouded.scenes.products import MASK, UNCERTAINTY, WEIGHTS, Product, layer_product, scene_product
 from unclouded.scenes.provenance import file_facts, weights_digest
-from unclouded.scenes.raster import Array, Scene, SceneInfo
+from unclouded.scenes.raster import Scene, SceneInfo, open_scene
+from unclouded.scenes.same_grid import on_grid
 from unclouded.scenes.stretch import parse_stretch, stretched_range
 from unclouded.scenes.tiles import TileGrid
 from unclouded.strips import Job, MaskLike, RestorerLike
@@ -32,22 +37,25 @@ def choose_model(info: SceneInfo, bands: Sequence[int] | None) -> str:
     usable = {
         name: len(model)
         for name, model in sets.items()
-        if (len(bands) == len(model) if bands else bands_by_name(info, model) is not None)
+        if (len(bands) == len(model) if bands else bands_by_name(info, model.names) is not None)
     }
     return max(usable, key=lambda name: (usable[name], name == "base"), default="base")
 
 
 def plan(
-    scene: Scene, restorer: RestorerLike, options: SceneOptions, sampling: Sampling | None, mask: MaskLike | None
+    scene: Scene,
+    restorer: RestorerLike,
+    options: SceneOptions,
+    sampling: Sampling | None,
+    mask: MaskLike | None,
+    conditions: tuple[Condition, ...] = (),
 ) -> Job:
     """Decide everything about the run: which bands, which range, which tiles. Raises UsageError and UncloudedError."""
     info, model = scene.info, restorer.bands
     grid = TileGrid(info.height, info.width, options.tile, options.overlap)
     if options.batch_size < 1:
         raise UsageError(f"A batch of {options.batch_size} tiles is empty. Give --batch-size 1 or more.")
-    bands = match_bands(info, model, options.bands)
-    quantiles = sample(scene, bands)
-    dn_range = _range(scene, model, bands, quantiles, options)
+    bands, dn_range, quantiles = _bands_and_range(scene, model, options)
     layers = ("clear", *(["spread"] if options.uncertainty_out else []), *(["w"] if options.weights_out else []))
     if options.uncertainty_out and sampling is not None and sampling.samples < 2:
         raise UsageError("One sample has no spread. Ask for --samples 2 or more, or leave --uncertainty-out out.")
@@ -62,21 +70,61 @@ def plan(
         grid=grid,
         batch_size=options.batch_size,
         mask=mask,
+        conditions=conditions,
         layers=layers,
         panel_width=options.panel_width,
         weights_step=options.weights_step,
     )
 
 
-def _range(scene: Scene, model: BandSet, bands: tuple[int, ...], quantiles: Array, options: SceneOptions) -> DnRange:
-    """Which numbers are black and white to the model, by one of the three options, or by what the scene says."""
+def _bands_and_range(
+    scene: Scene, model: BandSet, options: SceneOptions
+) -> tuple[tuple[int, ...], DnRange, NDArray[np.float64]]:
+    """The model's bands; which numbers are black and white to it, by one of the three options, or by what the scene
+    says; and the bands' median, 99.5 % quantile and maximum [3, C]."""
     given = {"--range": options.value_range, "--reflectance": options.reflectance, "--stretch": options.stretch}
     asked = [name for name, value in given.items() if value is not None]
     if len(asked) > 1:
         raise UsageError(f"{asked[0]} and {asked[1]} both say which numbers are black and white. Give one of them.")
+    bands = match_bands(scene.info, model, options.bands)
+    quantiles = sample(scene, bands)
     if options.stretch is not None:
-        return stretched_range(scene, bands, parse_stretch(options.stretch))
-    return find_range(scene.info, model, bands, quantiles, options.value_range, options.reflectance)
+        return bands, stretched_range(scene, bands, parse_stretch(options.stretch)), quantiles
+    chosen = options.value_range, options.reflectance
+    return bands, find_range(scene.info, model, bands, quantiles, *chosen), quantiles
+
+
+def open_conditions(
+    info: SceneInfo, restorer: RestorerLike, options: SceneOptions, opened: ExitStack
+) -> tuple[Condition, ...]:
+    """The further dates and the radar image that the model takes, on the scene's grid, each read as the scene is.
+
+    Raises UsageError if the model takes none, or another number of them, and UncloudedError for files that do not fit.
+    """
+    _check_conditions(restorer, options)
+    found: list[Condition] = []
+    for path in options.dates:
+        date = opened.enter_context(open_scene(path))
+        bands, dn_range, _ = _bands_and_range(date, restorer.bands, options)
+        found.append(FurtherDate(on_grid(date, info, "date", opened), bands, dn_range))
+    if options.sar is not None:
+        radar = opened.enter_context(open_scene(options.sar))
+        bands = radar_bands(radar)
+        found.append(Radar(on_grid(radar, info, "radar image", opened), bands))
+    return tuple(found)
+
+
+def _check_conditions(restorer: RestorerLike, options: SceneOptions) -> None:
+    frames, sar = (getattr(restorer, name, default) for name, default in (("frames", 1), ("sar", 0)))
+    name, given = model_name(restorer), len(options.dates)
+    if given != frames - 1:
+        takes = "one cloudy image" if frames == 1 else f"cloudy images of {frames} dates"
+        mend = "Leave --date out" if frames == 1 else f"Give --date {frames - 1} times, each with a file, beside INPUT"
+        raise UsageError(f"The model {name} takes {takes}, and --date gives {given} beside the scene. {mend}.")
+    if sar and options.sar is None:
+        raise UsageError(f"The model {name} also takes Sentinel-1's VV and VH. Give them in dB with --sar FILE.")
+    if options.sar is not None and not sar:
+        raise UsageError(f"The model {name} takes no radar image. Leave --sar out, or choose a model that takes one.")
 
 
 def _check_weights_step(options: SceneOptions, sampling: Sampling | None) -> None:
@@ -176,6 +224,7 @@ def run_identity(src: str, job: Job, model: str, options: SceneOptions) -> dict[
         "--overlap": options.overlap,
         "panel width": job.panel_width,
         "--batch-size": job.batch_size,
+        **{option: file_facts(str(path)) for option, path in options.conditions().items()},
         "--mask": file_facts(str(options.mask)) if has_mask_file(options) else [mask_said(job, options)],
         "mask options": [options.mask_values, options.mask_dilate, options.mask_feather],
         "layers": [*job.layers, *(["mask"] if options.mask_out or options.report else [])],

@@ -21,6 +21,7 @@ from unclouded.scene_options import PANEL_WIDTH
 from unclouded.scenes.bands import BandSet, DnRange
 from unclouded.scenes.blend import Blender, feather
 from unclouded.scenes.compose import Cloudy, Rows
+from unclouded.scenes.conditions import Condition, shown
 from unclouded.scenes.probe import data_mask
 from unclouded.scenes.raster import Scene, sample_valid
 from unclouded.scenes.tiles import TileGrid, Window
@@ -44,7 +45,8 @@ class RestorerLike(Protocol):
         *,
         weights_step: int | None = None,
     ) -> Any:
-        """y [B, C, H, W] in [0, 1] at `origins` (scene row, column) -> an object with clear, w, spread.
+        """y [B, C, H, W] in [0, 1] at `origins` (scene row, column) -> an object with clear, w, spread. A model with
+        `frames` and `sar` gets the further dates' bands and the radar's after the scene's.
 
         If the weights of one step are wanted, `weights_step` (counted from 1) is given too.
         """
@@ -90,6 +92,7 @@ class Job:
     grid: TileGrid
     batch_size: int
     mask: MaskLike | None = None
+    conditions: tuple[Condition, ...] = ()  # what the model takes besides the scene, in its order
     layers: tuple[str, ...] = ("clear",)  # of Restored, blended together
     panel_width: int = PANEL_WIDTH
     weights_step: int | None = None  # whose W is written, counted from 1; None is the mean
@@ -102,7 +105,12 @@ class Job:
 
     @property
     def channels(self) -> int:
+        """Of what comes out."""
         return len(self.bands)
+
+    @property
+    def channels_in(self) -> int:
+        return self.channels + sum(condition.channels for condition in self.conditions)
 
 
 class Strip(NamedTuple):
@@ -111,6 +119,7 @@ class Strip(NamedTuple):
     tile_row: int
     window: Window
     cloudy: Cloudy
+    seen: Float32  # what the model sees: cloudy.y and the conditions, [channels in, h, w]
 
 
 def read_strips(job: Job, first: int, cols: Sequence[int]) -> Iterator[Strip]:
@@ -120,10 +129,10 @@ def read_strips(job: Job, first: int, cols: Sequence[int]) -> Iterator[Strip]:
         dn = job.scene.read(window)
         seen = dn[[band - 1 for band in job.bands]]
         valid = sample_valid(seen, job.scene.info, job.bands, data_mask(job.scene, window, job.bands, dn))
-        y = job.dn_range.to_model(np.where(valid, seen, 0) if seen.dtype.kind == "f" else seen)
-        np.copyto(y, job.fill[:, None, None], where=~valid)
+        y = shown(seen, valid, job.dn_range, job.fill[:, None, None])
         opacity = None if job.mask is None else job.mask.opacity(window)
-        yield Strip(index, window, Cloudy(dn, valid, opacity, y))
+        others = [condition.read(window, y) for condition in job.conditions]
+        yield Strip(index, window, Cloudy(dn, valid, opacity, y), np.concatenate([y, *others]) if others else y)
 
 
 def restored_rows(
@@ -164,7 +173,7 @@ def _restore_strip(
     weights = feather(job.grid.tile_height, job.grid.tile_width, job.grid.overlap)
     while needed:
         batch = needed[: job.room.tiles or job.batch_size]
-        y = np.stack([strip.cloudy.y[:, :, _cols(tile, left)] for tile in batch])
+        y = np.stack([strip.seen[:, :, _cols(tile, left)] for tile in batch])
         try:
             restored = restore_batch(job, y, batch)
         except (MemoryError, RuntimeError) as error:
@@ -190,7 +199,7 @@ def _has_work(strip: Strip, window: Window) -> bool:
 
 
 def restore_batch(job: Job, y: Float32, tiles: Sequence[Window]) -> Float32:
-    """The wanted layers of the model's answer to y [B, C, h, w], joined along the channels: [B, C × layers, h, w]."""
+    """The wanted layers of the model's answer to y [B, channels in, h, w], joined: [B, C × layers, h, w]."""
     origins = [(tile.row, tile.col) for tile in tiles]
     chosen = {} if job.weights_step is None else {"weights_step": job.weights_step}
     restored = job.restorer.restore(torch.from_numpy(y), origins=origins, sampling=job.sampling, **chosen)

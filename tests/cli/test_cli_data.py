@@ -1,6 +1,7 @@
 """`unclouded data`: lists, facts, checks with exit codes."""
 
 import json
+import shutil
 
 import pytest
 
@@ -52,6 +53,17 @@ def test_check_of_a_folder(capsys, tmp_path):
     assert "1 thing is wrong" in err
     (root / "label" / "3.png").unlink()
     assert "3.png" in run(capsys, "check", root)[2]
+
+
+def test_check_finds_pairs_that_are_there_twice(capsys, tmp_path):
+    root = miniature.generate("rice1", tmp_path, pairs=3, size=16)
+    shutil.copy(root / "label" / "1.png", root / "label" / "2.png")  # one place on two days: no copy
+    for kind in ("cloud", "label"):
+        shutil.copy(root / kind / "3.png", root / kind / "9.png")
+    for dataset in ([], ["--dataset", "rice1"]):
+        _, out, err = run(capsys, "check", root, *dataset, "--json")
+        assert json.loads(out)["copies"] == [["9", "3"]]
+        assert "9 is a copy of 3" in err
 
 
 def test_check_of_a_download_says_what_is_missing(capsys, tmp_path):

@@ -95,6 +95,13 @@ def test_near_infrared_is_the_fourth_band(root):
     np.testing.assert_array_equal(pair.read_clear()[3], read_image(pair.more_clear[0])[0])
 
 
+def test_tiles_of_whole_scenes_may_lie_in_parts(root, tmp_path):
+    for part in ("train", "val"):
+        shutil.copytree(root / "whu-cloud", tmp_path / part)
+    assert [pair.part for pair in read_pairs(tmp_path, dataset="whu-cloud")] == ["train"] * 4 + ["val"] * 4
+    assert [pair.stem for pair in read_pairs(tmp_path, "val", "whu-cloud")] == [f"val-{n}" for n in range(1, 5)]
+
+
 def test_known_leaks_can_be_left_out(root, tmp_path):
     old = root / "sen2-mtc-old"
     assert (

@@ -78,7 +78,7 @@ def test_bands_beyond_three_do_not_count_and_one_stands_for_three(backbone):
 
 
 def test_what_is_missing_is_said_with_where_to_get_it(backbone, tmp_path, monkeypatch):
-    with pytest.raises(UsageError, match=r"no AlexNet file .*Download https://download\.pytorch\.org"):
+    with pytest.raises(UsageError, match=r"no network file .*Download https://download\.pytorch\.org"):
         lpips.load(tmp_path / "nowhere.pth")
     (tmp_path / "x.pth").write_bytes(b"not weights")
     with pytest.raises(UncloudedError, match="cannot be read as weights"):

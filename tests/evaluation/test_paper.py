@@ -4,8 +4,10 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from torchmetrics.image.fid import _compute_fid
 
 from unclouded.cli import main
 from unclouded.datasets import miniature
@@ -135,6 +137,50 @@ def test_diffcrs_tables_take_its_variants_and_dates(capsys, tmp_path, name, titl
     assert all(row["psnr ours"] == paper.NOT_RUN for (m, d, _), row in rows.items() if m not in here or "old" in d)
 
 
+class Colours(torch.nn.Module):
+    """A feature network that tells an image's mean colour."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.float().mean(dim=(2, 3))
+
+
+def test_a_metric_without_its_network_says_where_to_get_it(capsys, tmp_path):
+    """DiffCR's tables have PSNR, SSIM, FID and LPIPS; a later run with a network measures what was left open."""
+    data = miniature.generate("sen2-mtc-old", tmp_path / "data", pairs=12, size=24)
+    arguments = ["diffcr-frames", "--models", tmp_path, "--data", f"sen2-mtc-old={data}", "--out", tmp_path / "o"]
+    stems = tmp_path / "stems.txt"
+    stems.write_text("\n".join(pair.stem for pair in read_pairs(data, None, "sen2-mtc-old")))
+    arguments += ["--split", f"sen2-mtc-old={stems}"]
+    code, out, err = run(capsys, *arguments, "--json")
+    assert code == 0, err
+    row = rows_of(tmp_path / "o" / "diffcr-frames.csv")["cloudy input", "sen2-mtc-old", "1"]
+    assert [row[f"{name} ours"] for name in ("fid", "lpips")] == [
+        f"not run here (needs --{n})" for n in ("fid", "lpips")
+    ]
+    assert float(row["psnr ours"]) > 0
+    [lacking] = [cell["lacking"] for cell in json.loads(out)["cells"] if cell["values"]]
+    for where in ("weights-inception-2015-12-05-6726825d.pth", "Download https://download.pytorch.org/models/alexnet"):
+        assert where in " ".join(dict(lacking).values())
+        assert where in err
+        assert where in (tmp_path / "o" / "diffcr-frames.md").read_text()
+    program = torch.export.export(Colours(), (torch.zeros(1, 3, 24, 24, dtype=torch.uint8),))
+    torch.export.save(program, tmp_path / "net.pt2")
+    code, _, err = run(capsys, *arguments, "--fid", tmp_path / "net.pt2")
+    assert code == 0, err
+    row = rows_of(tmp_path / "o" / "diffcr-frames.csv")["cloudy input", "sen2-mtc-old", "1"]
+    pairs = read_pairs(data, None, "sen2-mtc-old")
+    cloudy, clear = (
+        np.array([np.rint(read()).astype(float).mean(axis=(1, 2)) for read in reads])
+        for reads in zip(*((pair.read_cloudy, pair.read_clear) for pair in pairs), strict=True)
+    )
+    expected = _compute_fid(
+        *(torch.from_numpy(part) for x in (cloudy, clear) for part in (x.mean(0), np.cov(x, rowvar=False)))
+    )
+    assert float(row["fid ours"]) == pytest.approx(float(expected), abs=0.02)
+    assert row["lpips ours"] == "not run here (needs --lpips)"
+    assert run(capsys, *arguments, "--fid", tmp_path / "absent.pt2")[0] == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -157,8 +203,9 @@ def test_costs_stand_beside_the_published_ones(capsys, tmp_path):
     assert code == 0, err
     (cvae,) = json.loads(out)["rows"]
     assert cvae["parameters"] / 1e6 == pytest.approx(15.56, abs=0.005)
-    assert cvae["note"] == ""
-    assert "hold tensors without effect" in costs._measure("SpA-GAN", "spagan", 32, 1, 1, "cpu").note
+    assert cvae["note"] == "the paper states no widths: ours are chosen for the paper's count"
+    spagan = costs._measure("SpA-GAN", "spagan", 32, 1, 1, "cpu").note
+    assert spagan == "0.02 M fewer: the published file also holds tensors that have no effect"
     assert "| CVAE | 15.56 | 15.56 |" in (tmp_path / "table10.md").read_text()
     assert "CVAE & 15.56 & 15.56" in (tmp_path / "table10.tex").read_text()
     with pytest.raises(UsageError, match="no method 'X' in Table X"):
@@ -192,6 +239,16 @@ def test_comparison_sheets_hold_an_image_a_method(capsys, tiny_models, tiny_rice
     code, _, err = run(capsys, *arguments, "--extremes", 9)
     assert code == 2
     assert "4 images cannot give 9" in err
+
+
+def test_figure_7_is_figure_6_of_another_data_set_in_its_own_layout(capsys, tiny_models, tmp_path):
+    data = miniature.generate("t-cloud", tmp_path / "data", pairs=4, size=24)
+    model = tiny_models / "de-msda-rice2.safetensors"
+    arguments = ["--model", model, "--data", data, "--dataset", "t-cloud", "--split", "test", "--out", tmp_path]
+    assert run(capsys, "fig7", *arguments)[0] == 0
+    assert read_image(tmp_path / "fig7.png").shape == (3, 14 + 192 + 14, 3 * (192 + 2))
+    assert run(capsys, "fig8", *arguments)[0] == 0
+    assert (tmp_path / "fig8.png").exists()
 
 
 def test_extremes_are_ranked_by_the_metric():

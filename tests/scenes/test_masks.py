@@ -14,6 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
+from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
@@ -180,6 +181,24 @@ def test_distances_in_metres_follow_the_grid(tmp_path: Path) -> None:
         pytest.raises(UncloudedError, match="in pixels"),
     ):
         Distance.parse("30m").in_pixels(scene.info)
+
+
+def test_a_mask_with_an_alpha_band_marks_where_it_is_opaque(tmp_path: Path) -> None:
+    """On a grid of 20 m, one pixel marked and opaque, one marked and transparent."""
+    marks = np.zeros((2, 4, 4), np.uint8)
+    marks[0, 1, 1:3], marks[1] = 1, 255
+    marks[1, 1, 2] = 0
+    path = tif(tmp_path / "m.tif", marks, transform=Affine(20, 0, 500000, 0, -20, 4600000), photometric="minisblack")
+    with rasterio.open(path, "r+") as file:
+        file.colorinterp = (ColorInterp.gray, ColorInterp.alpha)
+    with (
+        open_scene(tif(tmp_path / "in.tif", np.ones((3, 8, 8), np.uint8))) as scene,
+        FileMask(path, scene.info) as mask,
+    ):
+        opacity = mask.opacity(Window(0, 0, 8, 8))
+    expected = np.zeros((8, 8), np.float32)
+    expected[2:4, 2:4] = 1
+    np.testing.assert_array_equal(opacity, expected)
 
 
 def bad_mask(path: Path, kind: str) -> Path:

@@ -12,6 +12,7 @@ import torch
 from unclouded.cli import main
 from unclouded.datasets.pairs import read_pairs
 from unclouded.datasets.splits import split
+from unclouded.evaluation.calibration import rank_correlation
 from unclouded.evaluation.evaluate import evaluate, load
 from unclouded.evaluation.methods import Input, Method, Model, Prior
 from unclouded.evaluation.metrics import protocol
@@ -28,7 +29,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # all six trainings,
 # method -> (its size here, steps, learning rate)
 PRIORS: dict[str, tuple[dict[str, int], int, float]] = {
     "spagan": ({"features": 8}, 300, 4e-3),
-    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 150, 3e-3),
+    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 300, 3e-3),
     "cvae": ({"channels": 32, "depth": 1, "heads": 2, "latent": 8}, 150, 3e-3),
     "pix2pix": ({"features": 16, "levels": 4}, 400, 2e-3),
     "memorynet": ({"features": 8, "unet_step": 4, "ors_step": 4, "blocks": 1}, 300, 3e-3),
@@ -126,7 +127,7 @@ def test_each_method_helps_and_de_over_it_beats_pure_diffusion(
     assert found["prior"] > found["input"]
     assert found["DE"] > found["diffusion"]
     assert w[-1] < w[0] - 0.01  # hardly, where the prior is far better than so short a CNP
-    assert max(np.diff(w)) < 0.02
+    assert rank_correlation(np.arange(len(w)), np.array(w)) < -0.8  # a WA of 80 steps wavers from step to step
 
 
 def test_the_table_shows_them_side_by_side(

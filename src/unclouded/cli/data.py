@@ -73,7 +73,7 @@ def _plain(value: Any) -> str:
 @click.option("--quick", is_flag=True, help="Read the files' headers only, not every pixel.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")
 def check(directory: Path, dataset: str | None, split: str | None, quick: bool, as_json: bool) -> None:
-    """Check DIRECTORY: partners, sizes, bands, damaged files and, for a known data set, what a download lacks.
+    """Check DIRECTORY: partners, sizes, bands, damaged files, copies and, for a known data set, what a download lacks.
 
     Exits with 1 if a file is wrong or a pair is missing from a known data set.
     """
@@ -89,6 +89,8 @@ def check(directory: Path, dataset: str | None, split: str | None, quick: bool, 
             click.echo(f"{'Missing: ' if kind == 'missing' else ''}{sentence}", err=True)
     if found.get("leaks"):
         click.echo(f"{found['leaks']} pairs are known copies or bad labels; `--drop-leaks` leaves them out.", err=True)
+    for stem, other in found["copies"]:
+        click.echo(f"{stem} is a copy of {other}; a file of the other stems as --split leaves it out.", err=True)
     if found["problems"] or found["missing"]:
         wrong = len(found["problems"]) + len(found["missing"])
         raise UncloudedError(
@@ -103,7 +105,7 @@ def _check_known(directory: Path, dataset: str, quick: bool) -> dict[str, Any]:
 
 
 def _check(directory: Path, dataset: str | None, split: str | None, quick: bool) -> dict[str, Any]:
-    from unclouded.datasets.pairs import check_pairs
+    from unclouded.datasets.pairs import check_pairs, copies
 
     pairs, problems = check_pairs(directory, split, dataset, pixels=not quick)
-    return {"pairs": {"all": len(pairs)}, "problems": problems, "missing": []}
+    return {"pairs": {"all": len(pairs)}, "problems": problems, "missing": [], "copies": [] if quick else copies(pairs)}

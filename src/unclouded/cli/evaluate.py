@@ -45,9 +45,7 @@ def _bands(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 @click.option("--cloud-threshold", type=click.FloatRange(0, 1), default=0.1, show_default=True,
               help="A pixel is cloudy where a band differs from the clear image by more.")  # fmt: skip
 @click.option("--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS.")
-@click.option(
-    "--fid", type=click.Path(path_type=Path), help="Inception as a torch.export file, of your trust: adds FID."
-)
+@click.option("--fid", type=click.Path(path_type=Path), help="Inception weights (torch-fidelity's file): adds FID.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images, evenly spaced over the list.")
 @click.option("--quality", type=click.Choice(["fast", "balanced", "paper"]), default="balanced", show_default=True,
               help="fast: fewest steps; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip

@@ -50,6 +50,18 @@ def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
     return command
 
 
+def _data_options(command: Callable[..., None]) -> Callable[..., None]:
+    pairs = click.Path(path_type=Path)
+    options = (
+        click.option("--data", type=pairs, required=True, help="Pairs of cloudy and clear images."),
+        click.option("--split", help="A part of the data (see evaluate)."),
+        click.option("--dataset", help="The known data set whose layout --data has (`unclouded data list`)."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
 def _changes(options: dict[str, Any]) -> dict[str, Any]:
     names = ("steps", "sampler", "weight_floor", "seed")
     return {name: options[name] for name in names if options[name] is not None}
@@ -63,6 +75,7 @@ def _score_table(name: str) -> None:
         "--split", "splits", multiple=True, metavar="NAME=SPLIT", help="Its part (default: NAME-val or test)."
     )
     @click.option("--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS.")
+    @click.option("--fid", type=click.Path(path_type=Path), help="Inception weights (torch-fidelity's file): adds FID.")
     @click.option(
         "--shrink", type=click.IntRange(min=1), help="Average blocks of N×N pixels first (default: the table's)."
     )
@@ -75,10 +88,11 @@ def _score_table(name: str) -> None:
         wanted = tables.get(name)
         if options["shrink"]:
             wanted = replace(wanted, shrink=(options["shrink"],))
+        if options["fid"] and "fid" not in wanted.metrics:
+            wanted = replace(wanted, metrics=(*wanted.metrics, "fid"))
         data = _read_data(wanted.data, _pairs_of(folders), _pairs_of(splits), options["limit"])
-        setting = tables.Setting(
-            models, data, options["out"], options["protocol"], _changes(options), options["lpips"], options["device"]
-        )
+        named = {key: options[key] for key in ("out", "protocol", "lpips", "fid", "device")}
+        setting = tables.Setting(models, data, sampling=_changes(options), **named)
         cells = []
         for cell in tables.run(wanted, setting):
             cells.append(cell)
@@ -87,6 +101,8 @@ def _score_table(name: str) -> None:
             click.echo(
                 f"{cell.method} on {cell.data}{f' / {cell.shrink}' if cell.shrink > 1 else ''}: {what}", err=True
             )
+        for sentence in tables.lacking(cells):
+            click.echo(f"Not run here: {sentence}", err=True)
         _report(tables.write(wanted, cells, options["protocol"], options["out"]).values())
         if options["as_json"]:
             click.echo(json.dumps({"table": name, "cells": [cell._asdict() for cell in cells]}))
@@ -152,8 +168,7 @@ def table10(size: int, steps: int, repeats: int, only: tuple[str, ...], device: 
 def _figure(name: str) -> None:
     @paper.command(name=name, help=f"Figure {name[3:]}: {FIGURES[name]}.")
     @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
-    @click.option("--data", type=click.Path(path_type=Path), required=True, help="Pairs of cloudy and clear images.")
-    @click.option("--split", help="A part of the data (see evaluate).")
+    @_data_options
     @click.option("--stem", help="The image to show (default: the first).")
     @_sampling_options
     def figure(model: str, data: Path, split: str | None, stem: str | None, **options: Any) -> None:
@@ -164,7 +179,7 @@ def _figure(name: str) -> None:
         from unclouded.restore import load
 
         protocol = metrics.protocol(options["protocol"])
-        pairs = spread_out(read_pairs(data, split), options["limit"])
+        pairs = spread_out(read_pairs(data, split, options["dataset"]), options["limit"])
         pairs = select(pairs, [stem], data) if stem else pairs
         restorer = load(model, device=options["device"])
         sampling = changed(restorer.card.sampling, _changes(options))
@@ -189,13 +204,12 @@ def _report(paths: Any) -> None:
         click.echo(f"wrote {path}", err=True)
 
 
-@paper.command()
+@paper.command(name="fig6")
 @click.option(
     "--model", "models", multiple=True, required=True, help="A model's name or file (repeatable): a column each."
 )
 @click.option("--prior", is_flag=True, help="Also a column for the prior of each model.")
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Pairs of cloudy and clear images.")
-@click.option("--split", help="A part of the data (see evaluate).")
+@_data_options
 @click.option("--stem", "stems", multiple=True, help="An image to show (repeatable).")
 @click.option("--extremes", type=click.IntRange(min=1), help="The N best, median and worst images of the first model.")
 @_sampling_options
@@ -209,8 +223,9 @@ def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, st
     from unclouded.evaluation.metrics import protocol
     from unclouded.restore import load
 
+    name = str(click.get_current_context().info_name)  # fig6 or fig7
     score = protocol(options["protocol"])
-    pairs = spread_out(read_pairs(data, split), options["limit"])
+    pairs = spread_out(read_pairs(data, split, options["dataset"]), options["limit"])
     pairs = select(pairs, list(stems), data) if stems else pairs
     methods: dict[str, Any] = {}
     for model in models:
@@ -219,19 +234,22 @@ def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, st
             methods[f"{restorer.card.name}: prior"] = Prior(restorer)
         methods[restorer.card.name] = Model(restorer, changed(restorer.card.sampling, _changes(options)))
     ranking = methods[list(methods)[1 if prior else 0]]
-    groups = {"fig6": [pair.stem for pair in pairs]}
+    groups = {name: [pair.stem for pair in pairs]}
     if extremes is not None:
         found = sheets.extremes(list(evaluate(ranking, pairs, score)), extremes)
-        groups = {f"fig6-{name}": chosen for name, chosen in found.items()}
+        groups = {f"{name}-{which}": chosen for which, chosen in found.items()}
     made = []
-    for name, chosen in groups.items():
+    for title, chosen in groups.items():
         rows: dict[str, list[Any]] = {}
         for pair in select(pairs, chosen, data):
             scores = [next(evaluate(m, [pair], score)) for m in (Input(ranking.bands), *methods.values())]
             clear = to_unit(pair.read_clear(), ranking.bands)
             caption = f"{pair.stem}: " + ", ".join(f"{s.values['psnr']:.2f} dB" for s in scores)
             rows[caption] = [*(s.images.restored for s in scores if s.images), clear]
-        made.append(sheets.sheet(rows, ["cloudy", *methods, "clear"], options["out"] / f"{name}.png"))
+        made.append(sheets.sheet(rows, ["cloudy", *methods, "clear"], options["out"] / f"{title}.png"))
     _report(made)
     if options["as_json"]:
-        click.echo(json.dumps({"figure": "fig6", "files": [str(path) for path in made]}))
+        click.echo(json.dumps({"figure": name, "files": [str(path) for path in made]}))
+
+
+paper.add_command(fig6, "fig7")  # Fig. 6 is of RICE, Fig. 7 of CUHK-CR

@@ -65,6 +65,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--weight-floor", type=float, help="Least weight of the reference prior, 0 to 1.")
 @click.option("--samples", type=int, help="Draw this many and write their mean.")
 @click.option("--seed", type=int, help="Seed of the noise.")
+@click.option("--date", "dates", multiple=True, type=FILE, metavar="FILE",
+              help="Another cloudy date of the place, any grid (repeatable); for models of several.")  # fmt: skip
+@click.option("--sar", type=FILE, metavar="FILE", help="Sentinel-1's VV and VH in dB, any grid; for models with radar.")
 @click.option(
     "--mask",
     default="none",
@@ -158,7 +161,8 @@ def _one(input: str, output: Path, settings: dict[str, Any], options: dict[str, 
         click.echo(f"Note: {note}", err=True)
 
 
-ONE_SCENE_ONLY = ("mask_out", "weights_out", "uncertainty_out", "preview", "report")
+MAPS = ("mask_out", "weights_out", "uncertainty_out", "preview", "report")
+ONE_SCENE_ONLY = {"dates": "--date", "sar": "--sar", **{name: f"--{name.replace('_', '-')}" for name in MAPS}}
 
 
 def _many(
@@ -170,7 +174,7 @@ def _many(
     as_json: bool,
 ) -> None:
     """A folder of scenes; a model that is named is loaded once. Exit code 1 if a scene failed."""
-    asked = [f"--{name.replace('_', '-')}" for name in ONE_SCENE_ONLY if options[name] is not None]
+    asked = [option for name, option in ONE_SCENE_ONLY.items() if options[name]]
     asked += ["--dry-run"] if dry_run else []
     if asked:
         raise UsageError(f"{asked[0]} is for one scene, and {len(scenes)} are given. Leave it out, or give one scene.")

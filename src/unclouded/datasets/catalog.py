@@ -15,7 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from unclouded.datasets import layouts, splits
-from unclouded.datasets.pairs import Pair, pixel_problems
+from unclouded.datasets.pairs import Pair, copies, pixel_problems
 from unclouded.errors import UncloudedError, UsageError
 
 
@@ -53,7 +53,7 @@ _LAYOUTS: dict[str, layouts.Layout] = {
     "rice1": layouts.folders("RICE1", "cloud", "label", "RICE1"),
     "rice2": layouts.folders("RICE2", "cloud", "label", "RICE2"),
     "t-cloud": layouts.parts("T-Cloud", "cloud", "reference", "T-CLOUD", "T-Cloud"),
-    "whu-cloud": layouts.folders("the WHU Cloud Dataset", "cloud", "label"),
+    "whu-cloud": layouts.cut_by_the_user("the WHU Cloud Dataset", "cloud", "label"),
     "whus2-cr": layouts.whus2,
     "sen12ms-cr": layouts.sen12ms_cr,
     "sen12ms-cr-ts": layouts.sen12ms_cr_ts,
@@ -106,7 +106,7 @@ def find_pairs(name: str, root: Path, drop_leaks: bool = False) -> list[Pair]:
 
 
 class Report(NamedTuple):
-    """What `check` found: pairs per part, how many are published, and what is wrong."""
+    """What `check` found: pairs per part, how many are published, what is wrong, and which pairs are there twice."""
 
     pairs: dict[str, int]
     published: dict[str, int]
@@ -114,6 +114,7 @@ class Report(NamedTuple):
     leaks: int
     missing: list[str]
     problems: list[str]
+    copies: list[tuple[str, str]]
 
 
 def check(name: str, root: Path, pixels: bool = True) -> Report:
@@ -122,7 +123,7 @@ def check(name: str, root: Path, pixels: bool = True) -> Report:
     try:
         pairs = find_pairs(name, root)
     except UncloudedError as error:
-        return Report({}, entry.counts, 0, 0, [], [str(error)])
+        return Report({}, entry.counts, 0, 0, [], [str(error)], [])
     parts = sorted({pair.part for pair in pairs if pair.part})
     counts = {"all": len(pairs)} | {part: sum(pair.part == part for pair in pairs) for part in parts}
     missing = [
@@ -132,4 +133,6 @@ def check(name: str, root: Path, pixels: bool = True) -> Report:
     ]
     leaks = sum(map(_LEAKS[name], (pair.stem for pair in pairs))) if name in _LEAKS else 0
     with_sar = sum(bool(pair.sar) for pair in pairs)
-    return Report(counts, entry.counts, with_sar, leaks, missing, pixel_problems(pairs, pixels))
+    return Report(
+        counts, entry.counts, with_sar, leaks, missing, pixel_problems(pairs, pixels), copies(pairs) if pixels else []
+    )

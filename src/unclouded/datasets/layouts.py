@@ -80,6 +80,15 @@ def parts(what: str, cloudy: str, clear: str, *tops: str) -> Layout:
     return read
 
 
+def cut_by_the_user(what: str, cloudy: str, clear: str) -> Layout:
+    """Scenes that are cut to tiles after the download: in `parts`, or all in one as in `folders`."""
+
+    def read(root: Path) -> list[Pair]:
+        return (parts if (root / "train").is_dir() else folders)(what, cloudy, clear)(root)
+
+    return read
+
+
 def cuhk(name: str) -> Layout:
     """`name`/{train,test}/{cloud,label}/ in RGB and nir/`name`/ alike in grey; without nir/, three bands."""
     rgb = parts(name, "cloud", "label", name)

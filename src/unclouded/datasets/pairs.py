@@ -4,7 +4,8 @@ A data folder is one of
 
 - a folder with `cloud/` and `label/`, whose files have equal stems (PNG, JPEG, WebP or TIFF);
 - a CSV manifest (a file, or `pairs.csv` in a folder) with the columns `cloudy,clear[,split][,stem]`, and perhaps
-  `cloudy_nir,clear_nir` for near infrared in files of its own; paths are relative to the CSV;
+  `cloudy_nir,clear_nir` for near infrared in files of its own, `dates` for further cloudy images of the place (with `;`
+  between them) and `sar` for Sentinel-1's VV and VH in dB; paths are relative to the CSV;
 - the layout of a known data set (`datasets/catalog.py`), asked for by its name.
 
 Files are matched by name, never by their position in a listing. A missing partner, or partners of different size, band
@@ -12,6 +13,7 @@ count or dtype, is an error that names the file.
 """
 
 import csv
+import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -210,11 +212,14 @@ def _manifest_pair(row: dict[str, str], path: Path, number: int) -> Pair:
     nir = [path.parent / row[column] for column in ("cloudy_nir", "clear_nir") if row.get(column)]
     if len(nir) == 1:
         raise UncloudedError(f"Line {number} of {path} names near infrared {nir[0]} alone. Fill in both, or neither.")
-    for image in (cloudy, clear, *nir):
+    dates = tuple(path.parent / name.strip() for name in (row.get("dates") or "").split(";") if name.strip())
+    sar = (path.parent / row["sar"],) if row.get("sar") else ()
+    for image in (cloudy, clear, *nir, *dates, *sar):
         if not image.is_file():
             raise UncloudedError(f"Line {number} of {path} names {image}, which is absent. Correct it or drop it.")
     more: list[tuple[Path, ...]] = [(file,) for file in nir] or [(), ()]
-    return Pair(row.get("stem") or cloudy.stem, cloudy, clear, more[0], more[1], part=row.get("split") or None)
+    stem = row.get("stem") or cloudy.stem
+    return Pair(stem, cloudy, clear, more[0], more[1], dates, sar, part=row.get("split") or None)
 
 
 def header_problems(pairs: Sequence[Pair]) -> list[str]:
@@ -280,6 +285,20 @@ def pixel_problems(pairs: Sequence[Pair], pixels: bool = True) -> list[str]:
             if str(error) not in problems:
                 problems.append(str(error))
     return problems
+
+
+def copies(pairs: Sequence[Pair]) -> list[tuple[str, str]]:
+    """(stem, stem of an earlier pair) of the pairs whose cloudy and clear files are those of another, to the byte."""
+    first: dict[str, str] = {}
+    found = []
+    for pair in pairs:
+        digest = hashlib.sha256()
+        for file in (pair.cloudy, pair.clear):
+            digest.update(hashlib.sha256(file.read_bytes()).digest())
+        other = first.setdefault(digest.hexdigest(), pair.stem)
+        if other != pair.stem:
+            found.append((pair.stem, other))
+    return found
 
 
 def read_targets(path: str | Path) -> list[tuple[str, Path]] | None:

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from unclouded.errors import UncloudedError, UsageError
 
 BACKBONE_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
+WHERE = f"LPIPS needs torchvision's AlexNet weights. Download {BACKBONE_URL} and give its path with --lpips."
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # ImageNet's mean and deviation for inputs in [−1, 1]
 WIDTHS = (64, 192, 384, 256, 256)
 
@@ -101,13 +102,7 @@ def load(backbone: str | Path) -> Lpips:
 
     Raises UsageError where the file or torchmetrics is absent, saying where to get it.
     """
-    path = Path(backbone)
-    if not path.is_file():
-        raise UsageError(
-            f"There is no AlexNet file {path}, which LPIPS needs. Download {BACKBONE_URL} and give its path with "
-            f"--lpips."
-        )
-    tensors = _read(path)
+    tensors = read_weights(backbone, WHERE)
     network = AlexFeatures()
     try:
         network.convs.load_state_dict(
@@ -115,24 +110,28 @@ def load(backbone: str | Path) -> Lpips:
         )
     except (KeyError, RuntimeError) as error:
         raise UncloudedError(
-            f"{path} does not hold torchvision's AlexNet (features.0.weight …): {error}. Download {BACKBONE_URL}."
+            f"{backbone} does not hold torchvision's AlexNet (features.0.weight …): {error}. {WHERE}"
         ) from error
     return Lpips(network, _linear())
 
 
-def _read(path: Path) -> dict[str, Tensor]:
+def read_weights(path: str | Path, where: str) -> dict[str, Tensor]:
+    """The tensors of a .pth or .safetensors file; `where` says where to get it if it is absent or cannot be read."""
     import pickle
 
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    path = Path(path)
+    if not path.is_file():
+        raise UsageError(f"There is no network file {path}. {where}")
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
         tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
         return tensors
     except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UncloudedError(f"{path} cannot be read as weights ({error}). Download {BACKBONE_URL}.") from error
+        raise UncloudedError(f"{path} cannot be read as weights ({error}). {where}") from error
 
 
 def _linear() -> list[Tensor]:
@@ -143,5 +142,5 @@ def _linear() -> list[Tensor]:
             "LPIPS takes its linear weights from torchmetrics. Install it with: pip install 'unclouded[metrics]'."
         )
     path = Path(spec.origin).parent / "functional" / "image" / "lpips_models" / "alex.pth"
-    tensors = _read(path)
+    tensors = read_weights(path, "Install torchmetrics again.")
     return [tensors[f"lin{i}.model.1.weight"].float() for i in range(len(WIDTHS))]

@@ -1,14 +1,15 @@
 """The papers' tables from model files and data at hand: one cell per method and data set, kept so that a run can
 resume.
 
-A cell that cannot be measured, because its model file or its data is not here, says "not run here" and never a number.
+A cell that cannot be measured, because its model file, its data or its metric's network is not here, says "not run
+here" and never a number.
 """
 
 import csv
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib.resources import files
 from importlib.util import find_spec
@@ -22,8 +23,11 @@ from unclouded.errors import UsageError
 if TYPE_CHECKING:
     from unclouded.datasets.pairs import Pair
     from unclouded.evaluation.methods import Method
+    from unclouded.evaluation.whole import Whole
 
 NOT_RUN = "not run here"
+DIFFCR_METRICS = ("psnr", "ssim", "fid", "lpips")  # of Zou et al.'s tables
+DIGITS = {"psnr": 2, "ssim": 3, "lpips": 4, "fid": 2}
 
 
 class Row(NamedTuple):
@@ -117,13 +121,21 @@ TABLES = {
             "DiffCR: cloudy dates that it sees",
             (CLOUDY, *_diffcr(("N = 1", "-n1"), ("N = 2", "-n2"), ("N = 3", ""))),
             SEN2_MTC,
+            DIFFCR_METRICS,
         ),
-        Table("diffcr-prediction", "DiffCR: what the network predicts", _diffcr(("x0", ""), ("ε", "-eps")), SEN2_MTC),
+        Table(
+            "diffcr-prediction",
+            "DiffCR: what the network predicts",
+            _diffcr(("x0", ""), ("ε", "-eps")),
+            SEN2_MTC,
+            DIFFCR_METRICS,
+        ),
         Table(
             "diffcr-blocks",
             "DiffCR: pooled gates of its blocks",
             _diffcr(("mean and max (TCF)", ""), ("mean", "-mean"), ("max", "-max"), ("none", "-none")),
             SEN2_MTC,
+            DIFFCR_METRICS,
         ),
     )
 }
@@ -154,11 +166,17 @@ class Setting:
     protocol: str = "paper"
     sampling: Mapping[str, Any] | None = None  # changes to the models' own
     lpips: Path | None = None
+    fid: Path | None = None
     device: str = "auto"
+
+    def networks(self, metrics: Sequence[str]) -> dict[str, Path | None]:
+        """The files of those of these metrics that need a network."""
+        return {name: file for name, file in (("lpips", self.lpips), ("fid", self.fid)) if name in metrics}
 
 
 class Cell(NamedTuple):
-    """`values` is empty where nothing could be measured, and `reason` says why."""
+    """`values` is empty where nothing could be measured, and `reason` says why; `lacking` which metrics of the
+    table are not among them."""
 
     method: str
     data: str
@@ -167,18 +185,20 @@ class Cell(NamedTuple):
     n: int = 0
     split_hash: str = ""
     reason: str = ""
+    lacking: Sequence[tuple[str, str]] = ()  # (metric, why it is absent)
 
 
 def run(table: Table, setting: Setting) -> Iterator[Cell]:
     """Measure the table's cells one after the other; those in OUT/cells that were measured alike are taken from
-    there."""
+    there. Raises UsageError if the file of a metric's network is absent."""
+    _whole(table.metrics, setting)
     for row in table.rows:
         for data in table.data:
             for shrink in table.shrink:
-                yield _cell(row, data, shrink, setting)
+                yield _cell(row, data, shrink, table.metrics, setting)
 
 
-def _cell(row: Row, data: str, shrink: int, setting: Setting) -> Cell:
+def _cell(row: Row, data: str, shrink: int, metrics: Sequence[str], setting: Setting) -> Cell:
     if data not in setting.data:
         return Cell(row.title, data, shrink, {}, reason=f"{NOT_RUN}: no data given for {data}")
     found = _find(row, data, setting.models)
@@ -187,10 +207,10 @@ def _cell(row: Row, data: str, shrink: int, setting: Setting) -> Cell:
         return Cell(row.title, data, shrink, {}, reason=f"{NOT_RUN}: {names} is not in {setting.models}")
     path, what = found
     pairs = setting.data[data]
-    kept = setting.out / "cells" / f"{_key(path, what, pairs, shrink, setting)}.json"
+    kept = setting.out / "cells" / f"{_key(path, what, pairs, shrink, metrics, setting)}.json"
     if kept.is_file():
         return Cell(row.title, *json.loads(kept.read_text(encoding="utf-8")))
-    cell = _measure(row.title, data, shrink, path, what, setting)
+    cell = _measure(row.title, data, shrink, metrics, path, what, setting)
     kept.parent.mkdir(parents=True, exist_ok=True)
     partial = kept.with_suffix(".part")
     partial.write_text(json.dumps(cell[1:]), encoding="utf-8")
@@ -208,8 +228,10 @@ def _find(row: Row, data: str, models: Path) -> tuple[Path | None, str] | None:
     return None
 
 
-def _key(path: Path | None, what: str, pairs: "Sequence[Pair]", shrink: int, setting: Setting) -> str:
-    """A cell is the same where model bytes, images, protocol and sampling are."""
+def _key(
+    path: Path | None, what: str, pairs: "Sequence[Pair]", shrink: int, metrics: Sequence[str], setting: Setting
+) -> str:
+    """A cell is the same where model bytes, images, protocol, metrics and their networks, and sampling are."""
     from unclouded.datasets.splits import hash_stems
     from unclouded.models.store import sha256
 
@@ -220,24 +242,41 @@ def _key(path: Path | None, what: str, pairs: "Sequence[Pair]", shrink: int, set
         "shrink": shrink,
         "protocol": setting.protocol,
         "sampling": dict(setting.sampling or {}),
-        "lpips": setting.lpips is not None,
+        "metrics": list(metrics),
+        "networks": {name: file and sha256(file) for name, file in setting.networks(metrics).items()},
     }
     return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:24]
 
 
-def _measure(title: str, data: str, shrink: int, path: Path | None, what: str, setting: Setting) -> Cell:
+def _measure(
+    title: str, data: str, shrink: int, metrics: Sequence[str], path: Path | None, what: str, setting: Setting
+) -> Cell:
     from unclouded.datasets.splits import hash_stems
-    from unclouded.evaluation import metrics
+    from unclouded.evaluation import inception, lpips
     from unclouded.evaluation.evaluate import as_json, evaluate, summarise
+    from unclouded.evaluation.metrics import protocol
+
+    method, whole = _method(path, what, setting), _whole(metrics, setting)
+    scores = []
+    for score in evaluate(method, setting.data[data], protocol(setting.protocol), shrink=shrink, more=whole.per_image):
+        assert score.images is not None
+        whole.feed(score.images)
+        scores.append(replace(score, images=None))
+    where = {"lpips": lpips.WHERE, "fid": inception.WHERE}
+    lacking = {name: where[name] for name, file in setting.networks(metrics).items() if file is None}
+    values = {name: as_json(interval) for name, interval in summarise(scores).items()}
+    try:
+        values |= {name: {"mean": value} for name, value in whole.result().items() if name == "fid"}
+    except UsageError as error:  # too few images
+        lacking["fid"] = str(error)
+    return Cell(title, data, shrink, values, len(scores), hash_stems(s.stem for s in scores), "", list(lacking.items()))
+
+
+def _whole(metrics: Sequence[str], setting: Setting) -> "Whole":
     from unclouded.evaluation.whole import Whole
 
-    pairs = setting.data[data]
-    whole = Whole.open(setting.protocol, setting.lpips, None)
-    method = _method(path, what, setting)
-    protocol = metrics.protocol(setting.protocol)
-    scores = list(evaluate(method, pairs, protocol, shrink=shrink, more=whole.per_image))
-    values = {name: as_json(interval) for name, interval in summarise(scores).items()}
-    return Cell(title, data, shrink, values, len(scores), hash_stems(pair.stem for pair in pairs))
+    networks = setting.networks(metrics)
+    return Whole.open(setting.protocol, networks.get("lpips"), networks.get("fid"))
 
 
 def _method(path: Path | None, what: str, setting: Setting) -> "Method":
@@ -258,20 +297,24 @@ def write(table: Table, cells: Sequence[Cell], protocol: str, out: Path) -> dict
     .png where something was measured and matplotlib is installed."""
     out.mkdir(parents=True, exist_ok=True)
     paths = {kind: out / f"{table.name}.{kind}" for kind in ("csv", "md", "tex")}
-    metrics = [m for m in table.metrics if any(m in cell.values for cell in cells)] or list(table.metrics[:2])
     header = [
         "method",
         "data",
         "shrink",
-        *(f"{m} {who}" for m in metrics for who in ("ours", "paper")),
+        *(f"{m} {who}" for m in table.metrics for who in ("ours", "paper")),
         "n",
         "split",
         "note",
     ]
-    rows = [[*_texts(table, cell, metrics)] for cell in cells]
+    rows = [[*_texts(table, cell)] for cell in cells]
     with paths["csv"].open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([header, *rows])
-    note = f"Protocol `{protocol}`. Published numbers are on the paper's own random split: not the same images."
+    note = " ".join(
+        [
+            f"Protocol `{protocol}`. Published numbers are on the paper's own random split: not the same images.",
+            *(f"{NOT_RUN.capitalize()}: {sentence}" for sentence in lacking(cells)),
+        ]
+    )
     bars = ["---"] * len(header)
     lines = [f"**{table.title}**", "", *(f"| {' | '.join(map(str, r))} |" for r in (header, bars, *rows)), "", note, ""]
     paths["md"].write_text("\n".join(lines), encoding="utf-8")
@@ -284,24 +327,26 @@ def write(table: Table, cells: Sequence[Cell], protocol: str, out: Path) -> dict
     return paths
 
 
+def lacking(cells: Sequence[Cell]) -> list[str]:
+    """Why metrics are absent, and where to get what they need: each sentence once."""
+    return list(dict.fromkeys(sentence for cell in cells for _, sentence in cell.lacking))
+
+
 def latex(title: str, note: str, rows: Sequence[Sequence[str]]) -> str:
     """A `tabular` of these rows, the first being its header."""
     body = " \\\\\n".join(" & ".join(map(_tex, row)) for row in rows)
     return f"% {title}. {note}\n\\begin{{tabular}}{{{'l' * len(rows[0])}}}\n{body} \\\\\n\\end{{tabular}}\n"
 
 
-def _texts(table: Table, cell: Cell, metrics: Sequence[str]) -> Iterator[str]:
+def _texts(table: Table, cell: Cell) -> Iterator[str]:
     yield from (cell.method, cell.data, str(cell.shrink))
     printed = published().get(table.name, {}).get(cell.method, {}).get(cell.data, {}) if cell.shrink == 1 else {}
-    for metric in metrics:
+    for metric in table.metrics:
         mean = cell.values.get(metric, {}).get("mean")
-        yield NOT_RUN if cell.reason else "–" if mean is None else f"{mean:.{_digits(metric)}f}"
-        yield f"{printed[metric]:.{_digits(metric)}f}" if metric in printed else "–"
+        absent = f"{NOT_RUN} (needs --{metric})" if metric in dict(cell.lacking) else "–"
+        yield NOT_RUN if cell.reason else absent if mean is None else f"{mean:.{DIGITS[metric]}f}"
+        yield f"{printed[metric]:.{DIGITS[metric]}f}" if metric in printed else "–"
     yield from (str(cell.n), cell.split_hash[:12], cell.reason)
-
-
-def _digits(metric: str) -> int:
-    return 2 if metric == "psnr" else 3 if metric == "ssim" else 4
 
 
 def _tex(text: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UncloudedError
 from unclouded.evaluation.calibration import Calibrator
 from unclouded.evaluation.fid import Features, FeatureStatistics, frechet_distance
 
@@ -65,23 +65,16 @@ class Whole:
 
 
 def load_features(path: Path) -> Features:
-    """A feature network in a `torch.export` file (.pt2): uint8 [1, 3, H, W] -> one vector. Load none that you do not
-    trust.
+    """Inception v3 with the weights in `path`, or the network in a `torch.export` file (.pt2): uint8 [1, 3, H, W] ->
+    one vector. FID is defined over Inception v3 of 2015-12-05; any other network gives another metric.
 
-    FID is defined over Inception v3 of 2015-12-05; any other network gives another metric.
+    Load no .pt2 that you do not trust. Raises UsageError, saying where to get the weights, if the file is absent.
     """
     import torch
 
-    if not path.is_file():
-        raise UsageError(
-            f"There is no network file {path}, which FID needs. Save Inception v3 (2015-12-05) with "
-            f"torch.export.save, taking "
-            "uint8 images of your size, and give its path with --fid."
-        )
-    try:
-        network = torch.export.load(path).module()
-    except Exception as error:  # whatever an unpacker finds in a foreign file
-        raise UncloudedError(f"{path} is not a torch.export network ({error}). Save it again.") from error
+    from unclouded.evaluation import inception
+
+    network = _exported(path) if path.suffix == ".pt2" and path.is_file() else inception.load(path)
 
     def features(image: Array) -> Array:
         bands = image[:3] if len(image) >= 3 else np.repeat(image[:1], 3, axis=0)
@@ -90,3 +83,12 @@ def load_features(path: Path) -> Features:
             return np.asarray(network(x).double().flatten().numpy())
 
     return features
+
+
+def _exported(path: Path) -> Any:
+    import torch
+
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:  # whatever an unpacker finds in a foreign file
+        raise UncloudedError(f"{path} is not a torch.export network ({error}). Save it again.") from error

@@ -11,19 +11,18 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
 from rasterio.enums import Resampling
 from rasterio.errors import NotGeoreferencedWarning
-from rasterio.vrt import WarpedVRT
-from rasterio.warp import transform_bounds
 
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.failures import reading
 from unclouded.scenes.raster import Array, Mask, SceneInfo, gdal_window
+from unclouded.scenes.same_grid import needs_warp, warp
 from unclouded.scenes.tiles import Window
 
 Float32 = NDArray[np.float32]
@@ -127,13 +126,6 @@ def squared_distance(marked: Mask, reach: int) -> Float32:
     return nearest
 
 
-def _corners(info: SceneInfo) -> tuple[list[float], list[float]]:
-    """x and y of the scene's corners in its coordinate system."""
-    t = info.transform
-    corners = [(col, row) for col in (0, info.width) for row in (0, info.height)]
-    return [t.a * c + t.b * r + t.c for c, r in corners], [t.d * c + t.e * r + t.f for c, r in corners]
-
-
 class FileMask:
     """The opacity of a scene's pixels from a mask file: same size without georeferencing, or any grid, warped to the
     scene.
@@ -159,7 +151,9 @@ class FileMask:
         try:
             with reading(self.name), warnings.catch_warnings():
                 warnings.simplefilter("ignore", NotGeoreferencedWarning)
-                self._file = self._on_grid(self._files.enter_context(rasterio.open(self.name)))
+                self._file = self._files.enter_context(rasterio.open(self.name))
+                if needs_warp(self._file, self.name, info, "mask"):
+                    self._file = self._files.enter_context(warp(self._file, info, Resampling.nearest))
         except BaseException:
             self._files.close()
             raise
@@ -181,45 +175,6 @@ class FileMask:
             covered = self._file.read_masks(1, window=gdal_window(window)) != 0
         marked: Mask = self._rule(mask) & covered
         return marked
-
-    def _on_grid(self, file: Any) -> Any:
-        """`file` as a dataset on the scene's grid."""
-        info = self._info
-        same_size = (file.height, file.width) == (info.height, info.width)
-        placed = info.crs is not None and not info.gcps
-        if file.crs is None or not placed:
-            if same_size:
-                return file
-            lacking = self.name if placed else info.name
-            raise UncloudedError(
-                f"{lacking} has no coordinate system, and the mask of {file.width} × {file.height} pixels is not as "
-                f"large as the scene of {info.width} × {info.height}. "
-                f"Give a mask on the scene's grid, or georeference both."
-            )
-        if same_size and file.crs == info.crs and file.transform.almost_equals(info.transform, 1e-9):
-            return file
-        self._check_overlap(file)
-        return self._files.enter_context(
-            WarpedVRT(
-                file,
-                crs=info.crs,
-                transform=info.transform,
-                height=info.height,
-                width=info.width,
-                resampling=Resampling.nearest,
-                add_alpha=file.nodata is None,
-            )
-        )
-
-    def _check_overlap(self, file: Any) -> None:
-        info = self._info
-        left, bottom, right, top = transform_bounds(file.crs, info.crs, *file.bounds)
-        xs, ys = _corners(info)
-        if right <= min(xs) or left >= max(xs) or top <= min(ys) or bottom >= max(ys):
-            raise UncloudedError(
-                f"The mask {self.name} ({file.crs.to_string()}) does not overlap {info.name} ({info.crs.to_string()}). "
-                f"Check that both belong to one place and that the mask's coordinate system is the right one."
-            )
 
     def __enter__(self) -> Self:
         return self

@@ -34,7 +34,7 @@ def match_bands(info: SceneInfo, model: BandSet, chosen: Sequence[int] | None) -
     """
     if chosen is not None:
         return _checked_choice(info, model, tuple(chosen))
-    named = bands_by_name(info, model)
+    named = bands_by_name(info, model.names)
     if named is not None:
         return named
     if len(info.data_bands) == len(model):
@@ -70,9 +70,9 @@ def _listed(info: SceneInfo) -> str:
     return f" ({', '.join(known)})" if known else ""
 
 
-def bands_by_name(info: SceneInfo, model: BandSet) -> tuple[int, ...] | None:
-    """The scene band of every model channel by descriptions or colours; None if one is not named, or not clearly."""
-    found = [_find(info, name.lower()) for name in model.names]
+def bands_by_name(info: SceneInfo, names: Sequence[str]) -> tuple[int, ...] | None:
+    """The scene band (1-based) that carries each of these names; None unless each has one of its own."""
+    found = [_find(info, name.lower()) for name in names]
     return None if None in found or len(set(found)) < len(found) else tuple(b for b in found if b)
 
 

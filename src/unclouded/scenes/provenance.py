@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -58,3 +59,9 @@ def provenance_tags(
         "TIFFTAG_SOFTWARE": f"unclouded {__version__}",
         **{f"{PREFIX}{name}": value for name, value in facts.items()},
     }
+
+
+def condition_tags(dates: Sequence[str | Path], sar: str | Path | None) -> dict[str, str]:
+    """The further images that a model saw, for the same domain; nothing if there were none."""
+    tags = {f"{PREFIX}DATES": ", ".join(Path(date).name for date in dates)} if dates else {}
+    return tags if sar is None else {**tags, f"{PREFIX}SAR": Path(sar).name}

@@ -22,6 +22,7 @@ DATA = {
     "cuhk-cr1": ("train", "test"),
     "cuhk-cr2": ("train", "test"),
     "t-cloud": ("train", "test"),
+    "whu-cloud": ("train", "val"),
     "whus2-cr": ("train", "val"),
     "sen12ms-cr": ("train", "val"),
     "sen12ms-cr-ts": ("train", "val"),
