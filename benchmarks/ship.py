@@ -21,6 +21,11 @@ from unclouded.models.card import Measurement, ModelCard
 from unclouded.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
+LEGEND = (
+    "Sharpness is the gradient energy of the results over that of the clear images; cloudy and clear pixels: PSNR "
+    "there; bias: mean error of the worst band on clear pixels, over its mean. "
+)
+REFINES = "The CNP of this model refines its prior; diffusion alone, without it, is shown for completeness. "
 METHODS = {"cloudy input": ["--input"], "diffusion alone": ["--no-prior"], "prior alone": ["--prior-only"], "model": []}
 
 
@@ -69,13 +74,16 @@ def flatten(summary: dict) -> dict[str, float]:
 
 
 def table(card: ModelCard) -> str:
-    head = ["data", "list", "protocol", "what", "PSNR (95 % interval)", "SSIM", "sharpness", "cloudy", "clear pixels"]
+    head = ["data", "list", "protocol", "what", "PSNR (95 % interval)", "SSIM", "sharpness"]
+    head += ["cloudy", "clear pixels", "bias"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for m in card.metrics:
         v = m.values
         interval = f"{v['psnr']:.2f} ({v['psnr_low']:.2f}–{v['psnr_high']:.2f})"
         parts = [f"{v[name]:.2f}" if name in v else "–" for name in ("cloudy_psnr", "clear_psnr")]
         sharpness = f"{v['gradient_ratio']:.2f}" if "gradient_ratio" in v else "–"
+        biases = [value for name, value in v.items() if name.startswith("clear_bias_")]
+        parts.append(f"{100 * max(biases, key=abs):+.1f} %" if biases else "–")
         cells = [m.data, f"{m.split} ({m.n})", m.protocol, m.what, interval, f"{v['ssim']:.4f}", sharpness, *parts]
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
@@ -94,7 +102,7 @@ def page(card: ModelCard) -> str:
             f"data: {', '.join(training.data)}. "
             f"Sampling default: `{card.sampling.model_dump_json(exclude_none=True)}`.",
             table(card),
-            "Sharpness is the gradient energy of the results over that of the clear images. The commands:",
+            LEGEND + (REFINES if card.architecture.get("prediction") == "refinement" else "") + "The commands:",
             f"```console\n{commands}\n```",
             "## Limits\n\n" + "\n".join(f"- {limit}" for limit in card.limits),
         ]
