@@ -139,6 +139,8 @@ LATER = {
     "units": "display",
     "perceptual": None,
     "init": None,
+    "t_power": 1.0,
+    "cloudless": 0.0,
 }
 
 
