@@ -5,7 +5,7 @@ it, checked like any other.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,9 +20,8 @@ from unclouded.training.values import Recipe, Source, Stage, StageName
 __all__ = ["RECIPES", "Recipe", "Source", "Stage", "StageName", "recipe"]
 
 
-def _light_de(bands: int, channels: int = 32) -> DEConfig:
-    """The light prior; a CNP of this width and a WA on a space-to-depth grid of 4, refining what the
-    prior says (docs/decisions.md)."""
+def _light_de(bands: int, channels: int = 32, prediction: Literal["residual", "refinement"] = "residual") -> DEConfig:
+    """The light prior; a CNP of this width and a WA on a space-to-depth grid of 4 (docs/decisions.md)."""
     return DEConfig(
         bands=bands,
         prior="light",
@@ -41,7 +40,7 @@ def _light_de(bands: int, channels: int = 32) -> DEConfig:
             scale_shift=False,
             patch=4,
         ),
-        prediction="refinement",
+        prediction=prediction,
     )
 
 
@@ -91,43 +90,45 @@ def base() -> Recipe:
                 validate_every=400,
             ),
             "coarse": Stage(
-                steps=150,
+                steps=3000,
                 batch_size=16,
                 size=64,
                 shrink=4,
-                from_prior=0.9,
-                t_power=2,
                 lr=5e-4,
-                warmup=50,
+                warmup=200,
                 decay=0.4,
-                ema=0.99,
-                validate_every=150,
+                ema=0.999,
+                validate_every=1000,
             ),
             "weights": Stage(
-                steps=150,
+                steps=500,
                 batch_size=8,
+                size=128,
+                last_size=256,
+                last_share=0.2,
                 from_prior=0.9,
-                t_power=2,
                 lr=3e-4,
                 warmup=50,
                 decay=0.4,
                 ema=0.99,
-                validate_every=150,
+                validate_every=500,
             ),
             "joint": Stage(
-                steps=1500,
+                steps=2600,
                 batch_size=8,
+                size=128,
+                last_size=256,
+                last_share=0.08,
                 from_prior=0.9,
-                t_power=2,
-                lr=4e-4,
+                lr=3e-4,
                 warmup=50,
-                decay=0.5,
-                ema=0.998,
-                loss_weights={"sharpness": 0.3},
+                decay=0.385,
+                ema=0.995,
+                loss_weights={"sharpness": 0.5},
                 validate_every=400,
             ),
         },
-        sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=300),
+        sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=500),
         limits=_LIMITS,
     )
 
@@ -136,18 +137,20 @@ def base_rgbn() -> Recipe:
     """Four bands (R, G, B, NIR), from simulated clouds alone: there is no open set of real pairs with NIR at hand. The
     prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
     full = base()
+    step = {"batch_size": 8, "from_prior": 0.9, "t_power": 2, "warmup": 50}
     stages = {
         "prior": full.stages["prior"].model_copy(
             update={"steps": 1000, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 200}
         ),
-        "weights": full.stages["weights"].model_copy(update={"steps": 100, "validate_every": 100}),
-        "joint": full.stages["joint"].model_copy(update={"steps": 300, "validate_every": 100}),
+        "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **step | {"batch_size": 16}),
+        "weights": Stage(steps=100, lr=3e-4, decay=0.4, ema=0.99, **step),
+        "joint": Stage(steps=300, lr=4e-4, decay=0.5, ema=0.998, loss_weights={"sharpness": 0.3}, **step),
     }
     return full.model_copy(
         update={
             "name": "rgbn",
             "summary": "Light DE for red, green, blue and near infrared; trained on simulated clouds",
-            "model": _light_de(4, channels=24),
+            "model": _light_de(4, channels=24, prediction="refinement"),
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
