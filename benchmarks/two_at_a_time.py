@@ -3,8 +3,8 @@
     python benchmarks/two_at_a_time.py [--model base] [--rounds 5] [--batches 6]
 
 The clock says little where other work runs. The thread that calls the operations does all that is serial and its share
-of the rest, so that its own processor time is what the clock would say on a quiet machine, waiting apart; of two threads
-with batches of their own it is the longer one's.
+of the rest, so that its own processor time is what the clock would say on a quiet machine, waiting apart; of two
+threads with batches of their own it is the longer one's.
 """
 
 import argparse
