@@ -1,25 +1,29 @@
 """Peak memory and speed of a whole scene through `restore_scene`, with a model that returns what it is given.
 
 `python benchmarks/scene_memory.py` makes scenes of 16 and 100 megapixels (4 bands, uint16), restores each in a process
-of its own, and prints peak resident memory, time and megapixels a second, beside the time of GDAL's copy. `--tile`,
-`--overlap` as in `unclouded remove`.
+of its own, and prints peak resident memory, time and megapixels a second, beside GDAL's copy with as many threads, by
+the clock and in processor time. `--tile`, `--overlap` as in `unclouded remove`; with `--clear` the
+mask marks nothing.
 """
 
 import argparse
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from rasterio.transform import Affine
+
+from measuring import Seconds, timed
 
 SIDES = (4000, 10000)
 BANDS = 4
 STRIP = 500
+GRID = {"transform": Affine(10, 0, 5e5, 0, -10, 4.6e6), "tiled": True, "compress": "deflate"}
 
 
 class Identity:
@@ -37,13 +41,11 @@ class Identity:
 def make_scene(path: Path, side: int) -> None:
     """Smooth noise in tiled deflate, row of blocks by row of blocks."""
     import rasterio
-    from rasterio.transform import Affine
     from rasterio.windows import Window
 
     profile = {"driver": "GTiff", "count": BANDS, "height": side, "width": side, "dtype": "uint16", "crs": "EPSG:32633"}
-    grid = {"transform": Affine(10, 0, 5e5, 0, -10, 4.6e6), "tiled": True, "compress": "deflate"}
     rng = np.random.default_rng(0)
-    with rasterio.open(path, "w", **profile, **grid) as file:
+    with rasterio.open(path, "w", **profile, **GRID) as file:
         for row in range(0, side, STRIP):
             n = min(STRIP, side - row)
             coarse = rng.integers(300, 6000, (BANDS, n // 20 + 1, side // 20 + 1))
@@ -57,29 +59,40 @@ def peak_mb() -> float:
     return int(line.split()[1]) / 1024
 
 
-def measure(source: Path, target: Path, tile: int, overlap: int) -> None:
+def write_clear(path: Path, side: int) -> Path:
+    """A mask that marks nothing."""
+    import rasterio
+
+    profile = {"driver": "GTiff", "count": 1, "height": side, "width": side, "dtype": "uint8", "crs": "EPSG:32633"}
+    with rasterio.open(path, "w", **profile, **GRID) as file:
+        for row in range(0, side, STRIP):
+            file.write(
+                np.zeros((1, min(STRIP, side - row), side), np.uint8), window=((row, min(row + STRIP, side)), (0, side))
+            )
+    return path
+
+
+def measure(source: Path, target: Path, side: int, options: dict[str, Any]) -> None:
     from unclouded.restore_scene import restore_scene
 
-    started = time.perf_counter()
     before = peak_mb()
-    report = restore_scene(source, target, model=Identity(), tile=tile, overlap=overlap)
-    seconds = time.perf_counter() - started
-    peak = peak_mb()
-    megapixels = report.scene["height"] * report.scene["width"] / 1e6
+    taken = timed(lambda: restore_scene(source, target, model=Identity(), **options))
+    peak, megapixels = peak_mb(), side**2 / 1e6
     copying = copy_seconds(source, target.with_name("copy.tif"))
     print(
         f"{megapixels:6.0f} MPix × {BANDS} uint16   peak {peak:6.0f} MB (imports {before:.0f} MB)   "
-        f"{seconds:6.1f} s   {megapixels / seconds:5.1f} MPix/s   {seconds / copying:.2f} × GDAL's copy"
+        f"{taken.clock:6.1f} s   {megapixels / taken.clock:5.1f} MPix/s   {taken.clock / copying.clock:.2f} × "
+        f"GDAL's copy, {taken.processors / copying.processors:.2f} in processor time ({copying.processors:.1f} s)"
     )
 
 
-def copy_seconds(source: Path, target: Path) -> float:
-    """What GDAL needs to read the scene and write it again, in the same blocks and compressed alike."""
+def copy_seconds(source: Path, target: Path) -> Seconds:
+    """What GDAL needs to read the scene and write it again, in the same blocks, compressed alike, with all threads."""
+    import rasterio
     import rasterio.shutil
 
-    started = time.perf_counter()
-    rasterio.shutil.copy(source, target, driver="GTiff", tiled=True, compress="deflate")
-    return time.perf_counter() - started
+    with rasterio.Env(GDAL_NUM_THREADS="ALL_CPUS"):
+        return timed(lambda: rasterio.shutil.copy(source, target, driver="GTiff", tiled=True, compress="deflate"))
 
 
 def same_pixels(a: Path, b: Path) -> bool:
@@ -97,16 +110,22 @@ def main() -> None:
     parser.add_argument("--tile", type=int, default=256)
     parser.add_argument("--overlap", type=int, default=64)
     parser.add_argument("--sides", type=int, nargs="+", default=SIDES)
+    parser.add_argument("--clear", action="store_true")
     parser.add_argument("--measure", nargs=2, type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
     if args.measure:
-        measure(*args.measure, args.tile, args.overlap)
+        source, target = args.measure
+        mask = source.with_name("mask.tif") if args.clear else None
+        measure(source, target, args.sides[0], {"tile": args.tile, "overlap": args.overlap, "mask": mask})
         return
     with tempfile.TemporaryDirectory() as folder:
         for side in args.sides:
             source, target = Path(folder, f"{side}.tif"), Path(folder, f"{side}_out.tif")
             make_scene(source, side)
-            options = ["--tile", str(args.tile), "--overlap", str(args.overlap)]
+            options = ["--tile", str(args.tile), "--overlap", str(args.overlap), "--sides", str(side)]
+            if args.clear:
+                write_clear(Path(folder, "mask.tif"), side)
+                options.append("--clear")
             subprocess.run([sys.executable, __file__, "--measure", source, target, *options], check=True)
             if not same_pixels(source, target):
                 sys.exit("The identity model changed pixels.")

@@ -89,14 +89,26 @@ def source(tmp_path: Path) -> Path:
     return tmp_path / "in.tif"
 
 
-def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, source: Path) -> None:
-    assert killed_and_resumed(tmp_path, source, "auto", times=1, seed=3) == 0
+@pytest.fixture
+def mask(tmp_path: Path) -> str:
+    """Clear at the top, in the middle and at the bottom, so that rows are kept between those that are stored."""
+    cloudy = np.zeros((1, 330, 250), np.uint8)
+    cloudy[:, 50:120, 30:100] = cloudy[:, 200:290] = 1
+    with rasterio.open(tmp_path / "mask.tif", "w", driver="GTiff", count=1, height=330, width=250, dtype="uint8",
+                       crs="EPSG:32633", transform=Affine(10, 0, 5e5, 0, -10, 4.6e6)) as file:  # fmt: skip
+        file.write(cloudy)
+    return str(tmp_path / "mask.tif")
+
+
+@pytest.mark.parametrize(("of", "seed"), [("auto", 3), ("file", 5)])
+def test_a_killed_run_resumes_to_the_same_bytes(tmp_path: Path, source: Path, mask: str, of: str, seed: int) -> None:
+    assert killed_and_resumed(tmp_path, source, mask if of == "file" else of, times=1, seed=seed) == 0
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("mask", ["none", "auto"])
-def test_twenty_kills_twenty_equal_results(tmp_path: Path, source: Path, mask: str) -> None:
-    assert killed_and_resumed(tmp_path, source, mask, times=20, seed=0) == 0
+@pytest.mark.parametrize("of", ["none", "auto", "file"])
+def test_twenty_kills_twenty_equal_results(tmp_path: Path, source: Path, mask: str, of: str) -> None:
+    assert killed_and_resumed(tmp_path, source, mask if of == "file" else of, times=20, seed=0) == 0
 
 
 @pytest.mark.slow

@@ -1,19 +1,20 @@
 """A whole scene: read, restore, blend, write. The only place where scenes/ meets models."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial as with_first
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import rasterio
-from numpy.typing import NDArray
 from rasterio.enums import ColorInterp
 
 from unclouded.errors import UsageError
+from unclouded.finished_rows import CLASS_NAMES, Finished, as_it_is, store
 from unclouded.sampling import Sampling
 from unclouded.scene_budget import ScenePlan, fit, memory, parse_size, total_tiles, warm_up
 from unclouded.scene_options import BATCH_SIZE, SceneOptions, SceneReport
@@ -32,10 +33,9 @@ from unclouded.scene_plan import (
     run_identity,
 )
 from unclouded.scene_report import write_scene_report
-from unclouded.scenes import compose as made
 from unclouded.scenes.auto_mask import HALO, auto_masked
 from unclouded.scenes.bands import DnRange
-from unclouded.scenes.compose import Rows, classes, compose, in_scene_units, only_where_made
+from unclouded.scenes.compose import compose
 from unclouded.scenes.failures import NoRoomError
 from unclouded.scenes.masks import FileMask
 from unclouded.scenes.partial import Layer, Partial, earlier_plan, partial_folder
@@ -44,9 +44,6 @@ from unclouded.scenes.preview import check_preview, shown_bands
 from unclouded.scenes.probe import facts, passed_through
 from unclouded.scenes.products import (
     MASK,
-    SCENE,
-    UNCERTAINTY,
-    WEIGHTS,
     write_products,
 )
 from unclouded.scenes.provenance import condition_tags, provenance_tags
@@ -55,8 +52,6 @@ from unclouded.scenes.stac import acquired, check_pystac, write_stac
 from unclouded.scenes.targets import check_targets
 from unclouded.scenes.tiles import TileGrid
 from unclouded.strips import Job, RestorerLike, restored_rows
-
-CLASS_NAMES = {made.INPUT: "input", made.BLENDED: "blended", made.SYNTHESISED: "synthesised", made.NODATA: "nodata"}
 
 Progress = Callable[[int, int], None]
 
@@ -108,14 +103,15 @@ def _restore(
         layers = {product.layer: product.shape for product in products}
         if options.report is not None:
             layers.setdefault(MASK, Layer(1, np.dtype(np.uint8)))
-        with _partial(dst, layers, job.panels, identity, options.resume) as partial:
+        with _partial(dst, layers, job, identity, options.resume) as partial:
             _run(job, partial, options.mask == "auto" and job.mask is None, set(layers), progress)
-            counts = {what: partial.counts[what] for what in CLASS_NAMES.values()}
+            rows = Finished(job, partial)
             preview = None if options.preview is None else Path(options.preview)
             tags = provenance_tags(name, identity["model"][1], job.sampling, mask_said(job, options), src, partial.date)
             tags |= condition_tags(options.dates, options.sar)
             shown = shown_bands(job.restorer.bands, job.bands)
-            write_products(products, partial, job.scene, preview, shown, tags, options.cog)
+            write_products(products, partial.folder, rows.read, job.scene, preview, shown, tags, options.cog)
+            counts = {what: rows.counts[what] for what in CLASS_NAMES.values()}
             if options.report is not None:
                 meaning = {} if uncertainty is None else {"uncertainty": uncertainty}
                 page_facts = {"pixels": counts, **meaning, **tags}
@@ -261,12 +257,13 @@ def _load(model: str | Path | RestorerLike, how: Mapping[str, Any]) -> RestorerL
 def _partial(
     dst: Path,
     layers: Mapping[str, Layer],
-    panels: Sequence[tuple[int, int]],
+    job: Job,
     identity: Mapping[str, Any],
     resume: bool,
 ) -> Iterator[Partial]:
     """The folder of unfinished rows: gone after success and after errors, kept after Ctrl-C and a full disk."""
-    partial = (Partial.resume if resume else Partial.create)(dst, layers, panels, identity)
+    kept = with_first(as_it_is, job)
+    partial = (Partial.resume if resume else Partial.create)(dst, layers, job.panels, identity, kept)
     keep = False
     try:
         yield partial
@@ -293,10 +290,10 @@ def _run(job: Job, partial: Partial, auto_mask: bool, layers: set[str], progress
                 if pending is not None:
                     pending.result()
                 own = rows.crop(rows.top, rows.top + rows.height, slice(left - wide[0], right - wide[0]))
-                pending = writer.submit(_store, own, job, partial, layers)
+                pending = writer.submit(store, own, job, partial, layers)
             if pending is not None:
                 pending.result()
-        partial.next_panel()
+        partial.next_panel(job.grid.height)
 
 
 class _Tiles:
@@ -315,21 +312,6 @@ class _Tiles:
         self._done += n
         if self._progress is not None:
             self._progress(self._done, self._total)
-
-
-def _store(rows: Rows, job: Job, partial: Partial, layers: set[str]) -> None:
-    made_of = classes(rows.cloudy)
-    finished: dict[str, NDArray[Any]] = {
-        SCENE: compose(rows.cloudy, rows.layers["clear"], job.bands, job.dn_range, job.scene.info.nodata)
-    }
-    if UNCERTAINTY in layers:
-        finished[UNCERTAINTY] = in_scene_units(rows.layers["spread"], rows.cloudy, job.dn_range)
-    if WEIGHTS in layers:
-        finished[WEIGHTS] = only_where_made(rows.layers["w"], rows.cloudy)
-    if MASK in layers:
-        finished[MASK] = made_of
-    counts = np.bincount(made_of.ravel())
-    partial.append(finished, {CLASS_NAMES[int(v)]: int(counts[v]) for v in counts.nonzero()[0]})
 
 
 def _notes(job: Job, counts: Mapping[str, int], options: SceneOptions) -> tuple[str, ...]:

@@ -23,7 +23,7 @@ from unclouded.scenes.blend import Blender, feather
 from unclouded.scenes.compose import Cloudy, Rows
 from unclouded.scenes.conditions import Condition, shown
 from unclouded.scenes.probe import data_mask
-from unclouded.scenes.raster import Scene, sample_valid
+from unclouded.scenes.raster import Array, Mask, Scene, sample_valid
 from unclouded.scenes.tiles import TileGrid, Window
 
 Float32 = NDArray[np.float32]
@@ -113,26 +113,46 @@ class Job:
         return self.channels + sum(condition.channels for condition in self.conditions)
 
 
+class Pixels(NamedTuple):
+    """What was read of a strip."""
+
+    cloudy: Cloudy
+    seen: Float32  # what the model sees: cloudy.y and the conditions, [channels in, h, w]
+
+
 class Strip(NamedTuple):
     """The rows that one row of tiles covers."""
 
     tile_row: int
     window: Window
-    cloudy: Cloudy
-    seen: Float32  # what the model sees: cloudy.y and the conditions, [channels in, h, w]
+    pixels: Pixels | None  # None if the mask marks nothing here: then they need not be read
 
 
 def read_strips(job: Job, first: int, cols: Sequence[int]) -> Iterator[Strip]:
     """The strips of tile rows `first`, `first` + 1, …, as wide as the tiles that begin at `cols`."""
     for index in range(first, len(job.grid.row_starts)):
         window = job.grid.strip(index, cols)
-        dn = job.scene.read(window)
-        seen = dn[[band - 1 for band in job.bands]]
-        valid = sample_valid(seen, job.scene.info, job.bands, data_mask(job.scene, window, job.bands, dn))
-        y = shown(seen, valid, job.dn_range, job.fill[:, None, None])
         opacity = None if job.mask is None else job.mask.opacity(window)
-        others = [condition.read(window, y) for condition in job.conditions]
-        yield Strip(index, window, Cloudy(dn, valid, opacity, y), np.concatenate([y, *others]) if others else y)
+        untouched = opacity is not None and not opacity.any()
+        yield Strip(index, window, None if untouched else _read_pixels(job, window, opacity))
+
+
+def _read_pixels(job: Job, window: Window, opacity: Float32 | None) -> Pixels:
+    dn = job.scene.read(window)
+    valid = valid_data(job, window, dn)
+    y = shown(_of_model(job, dn), valid, job.dn_range, job.fill[:, None, None])
+    others = [condition.read(window, y) for condition in job.conditions]
+    return Pixels(Cloudy(dn, valid, opacity, y), np.concatenate([y, *others]) if others else y)
+
+
+def valid_data(job: Job, window: Window, dn: Array) -> Mask:
+    """Which samples of the model's bands are data, [C, h, w]; `dn` are all bands of the window."""
+    where = data_mask(job.scene, window, job.bands, dn)
+    return sample_valid(_of_model(job, dn), job.scene.info, job.bands, where)
+
+
+def _of_model(job: Job, dn: Array) -> Array:
+    return dn[[band - 1 for band in job.bands]]
 
 
 def restored_rows(
@@ -143,6 +163,7 @@ def restored_rows(
 ) -> Iterator[Rows]:
     """Restore the scene's columns `panel` [left, right), all if None, from row `rows_done` on, from top to bottom.
 
+    Rows of tiles in which the mask marks nothing are left out: nothing there is to be replaced, and nothing is read.
     `on_tiles` is told how many more tiles are done (restored, or skipped because nothing in them is to be replaced).
     """
     grid = job.grid
@@ -154,26 +175,35 @@ def restored_rows(
     strips = ahead(read_strips(job, grid.resume_at(rows_done), cols))
     try:
         for strip in strips:
-            _restore_strip(job, strip, list(grid.tiles(strip.tile_row, cols)), blender, on_tiles)
-            top, bottom = blender.top, grid.finished(strip.tile_row)
+            top, bottom = blender.top, max(blender.top, grid.finished(strip.tile_row))
+            if strip.pixels is None:
+                on_tiles(len(cols))
+                blender.release(bottom)
+                continue
+            _restore_strip(job, strip, strip.pixels, list(grid.tiles(strip.tile_row, cols)), blender, on_tiles)
             if bottom > top:
                 layers = dict(zip(job.layers, np.split(blender.release(bottom), len(job.layers)), strict=True))
-                cloudy = strip.cloudy.crop(slice(top - strip.window.row, bottom - strip.window.row))
+                cloudy = strip.pixels.cloudy.crop(slice(top - strip.window.row, bottom - strip.window.row))
                 yield Rows(top, cloudy, layers).crop(top, bottom, wanted)
     finally:
         strips.close()
 
 
 def _restore_strip(
-    job: Job, strip: Strip, tiles: Sequence[Window], blender: Blender, on_tiles: Callable[[int], None]
+    job: Job,
+    strip: Strip,
+    pixels: Pixels,
+    tiles: Sequence[Window],
+    blender: Blender,
+    on_tiles: Callable[[int], None],
 ) -> None:
     left = strip.window.col
-    needed = [tile for tile in tiles if _has_work(strip, job.grid.core(tile))]
+    needed = [tile for tile in tiles if _has_work(strip.window, pixels.cloudy, job.grid.core(tile))]
     on_tiles(len(tiles) - len(needed))
     weights = feather(job.grid.tile_height, job.grid.tile_width, job.grid.overlap)
     while needed:
         batch = needed[: job.room.tiles or job.batch_size]
-        y = np.stack([strip.seen[:, :, _cols(tile, left)] for tile in batch])
+        y = np.stack([pixels.seen[:, :, _cols(tile, left)] for tile in batch])
         try:
             restored = restore_batch(job, y, batch)
         except (MemoryError, RuntimeError) as error:
@@ -190,10 +220,9 @@ def _cols(tile: Window, left: int) -> slice:
     return slice(tile.col - left, tile.right - left)
 
 
-def _has_work(strip: Strip, window: Window) -> bool:
+def _has_work(strip: Window, cloudy: Cloudy, window: Window) -> bool:
     """Whether any pixel of this window of the scene, inside the strip, is data and is to be replaced."""
-    rows = slice(window.row - strip.window.row, window.bottom - strip.window.row)
-    cloudy = strip.cloudy.crop(rows, _cols(window, strip.window.col))
+    cloudy = cloudy.crop(slice(window.row - strip.row, window.bottom - strip.row), _cols(window, strip.col))
     valid = cloudy.valid.any(axis=0)
     return bool(valid.any() if cloudy.opacity is None else (valid & (cloudy.opacity > 0)).any())
 

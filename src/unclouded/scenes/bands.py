@@ -57,7 +57,9 @@ class DnRange(BaseModel):
     def to_model(self, dn: Array) -> NDArray[np.float32]:
         """DN [C, H, W], finite, of any dtype to float32 [C, H, W] in [0, 1]; what lies beyond the range is clipped."""
         low, span = self._columns(dn.dtype)
-        x = (dn.astype(low.dtype) - low) / span
+        x = dn.astype(low.dtype)
+        x -= low
+        x /= span
         return np.clip(x, 0.0, 1.0, out=x).astype(np.float32, copy=False)
 
     def from_model(self, x: Array, dtype: DTypeLike, nodata: float | None = None) -> Array:

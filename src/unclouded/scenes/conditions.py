@@ -71,7 +71,8 @@ def read_valid(scene: Scene, window: Window, bands: Sequence[int]) -> tuple[Arra
 def shown(dn: Array, valid: Mask, dn_range: DnRange, fill: Float32) -> Float32:
     """What a model sees of DN [C, h, w]: [0, 1], and `fill` (of that shape, or [C, 1, 1]) where there is no data."""
     y = dn_range.to_model(np.where(valid, dn, 0) if dn.dtype.kind == "f" else dn)
-    np.copyto(y, fill, where=~valid)
+    if not valid.all():
+        np.copyto(y, fill, where=~valid)
     return y
 
 

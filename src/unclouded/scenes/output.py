@@ -1,8 +1,8 @@
 """Writing a result that carries on as its scene did: a GeoTIFF like the input (grid, georeferencing, bands, tags,
 layout).
 
-GDAL does not report every failed write (a full disk may go unnoticed until the file is read), so a written file is read
-back and compared before it may take its final name.
+GDAL does not report every failed write (a full disk may go unnoticed until the file is read), so it writes through
+`WatchedFiles`. A Cloud Optimized GeoTIFF, which GDAL copies by itself, is read back and compared.
 """
 
 import warnings
@@ -24,6 +24,7 @@ from unclouded.scenes.failures import no_room, writing
 from unclouded.scenes.pictures import SUFFIXES
 from unclouded.scenes.raster import Array, Kind, Mask, SceneInfo, gdal_window
 from unclouded.scenes.tiles import Window
+from unclouded.scenes.watched import WatchedFiles
 
 LOSSLESS = ("deflate", "lzw", "zstd", "packbits", "lzma")
 RGB = (ColorInterp.red, ColorInterp.green, ColorInterp.blue)
@@ -76,28 +77,32 @@ def layer_info(info: SceneInfo, names: tuple[str, ...], dtype: str, nodata: floa
 def write_geotiff(
     path: Path, info: SceneInfo, rows: ReadRows, mask: ReadMask | None = None, cog_resampling: str | None = None
 ) -> None:
-    """Write the scene `info` at `path`, pixels from `rows(window)` [C, h, W], then read it back and compare.
+    """Write the scene `info` at `path`, pixels from `rows(window)` [C, h, W], asked for once, from top to bottom.
 
     With `cog_resampling` ("average", "nearest") it is a Cloud Optimized GeoTIFF whose overviews are made that way.
     Raises UncloudedError if it cannot be written; what is at `path` then is not to be used.
     """
     options = {"GDAL_TIFF_INTERNAL_MASK": True, "GDAL_NUM_THREADS": "ALL_CPUS"}
+    files = WatchedFiles()
     with writing(path), warnings.catch_warnings(), rasterio.Env(**options):
         warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", **_profile(info)) as file:
-            _describe(file, info)
-            for window in _windows(info):
-                file.write(rows(window), window=gdal_window(window))
-                inside = mask(window) if mask else None
-                if inside is not None:
-                    file.write_mask(inside, window=gdal_window(window))
+        try:
+            with rasterio.open(path, "w", opener=files, **_profile(info)) as file:
+                _describe(file, info)
+                for window in _windows(info):
+                    file.write(rows(window), window=gdal_window(window))
+                    inside = mask(window) if mask else None
+                    if inside is not None:
+                        file.write_mask(inside, window=gdal_window(window))
+                    files.check()
+        finally:
+            files.check()  # the reason of what GDAL says, if it says anything
         if cog_resampling is not None:
             _make_cog(path, info, cog_resampling)
-        _check_written(path, info, rows)
 
 
 def _make_cog(path: Path, info: SceneInfo, resampling: str) -> None:
-    """Replace the GeoTIFF at `path` by a cloud-optimised copy with overviews and statistics."""
+    """Replace the GeoTIFF at `path` by a cloud-optimised copy with overviews and statistics, and compare the two."""
     plain = path.with_name(f"plain_{path.name}")
     path.replace(plain)
     options = {
@@ -109,6 +114,7 @@ def _make_cog(path: Path, info: SceneInfo, resampling: str) -> None:
         "copy_src_mdd": "yes" if custom_domains(info) else "auto",
     }
     rasterio.shutil.copy(plain, path, driver="COG", **options)
+    _check_copy(path, plain, info)
     plain.unlink()
 
 
@@ -185,10 +191,11 @@ def _windows(info: SceneInfo) -> Iterator[Window]:
         yield Window(row, 0, min(step, info.height - row), info.width)
 
 
-def _check_written(path: Path, info: SceneInfo, rows: ReadRows) -> None:
+def _check_copy(path: Path, plain: Path, info: SceneInfo) -> None:
     try:
-        with rasterio.open(path) as file:
-            whole = all(_same(file.read(window=gdal_window(w)), rows(w)) for w in _windows(info))
+        with rasterio.open(path) as a, rasterio.open(plain) as b:
+            windows = map(gdal_window, _windows(info))
+            whole = all(_same(a.read(window=window), b.read(window=window)) for window in windows)
     except RasterioIOError:
         whole = False
     if not whole:

@@ -3,14 +3,17 @@
 Every layer (the scene, its uncertainty, …) is a file of raw rows, [band, column] each, appended row of tiles by row of
 tiles. `progress.json` is written after the rows are safely on disk and says how many count, so a crash at any moment
 loses at most the rows of tiles in work. The final name is taken only by a whole file, at the end.
+
+Rows in which the mask marks nothing are not stored: they are holes in the file, noted in `progress.json` as `kept`, and
+come from the scene when they are asked for.
 """
 
 import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -20,8 +23,10 @@ from numpy.typing import NDArray
 from unclouded.errors import UncloudedError
 from unclouded.scenes.failures import writing
 from unclouded.scenes.provenance import today
+from unclouded.scenes.tiles import Window
 
 Array = NDArray[Any]
+ReadKept = Callable[[str, Window], Array]  # (layer, window of the scene) -> [bands, h, w]
 PROGRESS = "progress.json"
 DATE = "date"  # of the run's beginning: kept, not compared
 
@@ -55,17 +60,20 @@ class Partial:
         output: Path,
         layers: Mapping[str, Layer],
         panels: Sequence[tuple[int, int]],
+        read_kept: ReadKept,
         progress: Mapping[str, Any] | None = None,
     ) -> None:
         progress = progress or {}
         self.folder = folder
         self.panel = int(progress.get("panel", 0))  # the one in work, of `panels`
         self.rows_done = int(progress.get("rows", 0))  # of that panel
-        self.counts = Counter(progress.get("counts", {}))
+        self.counts = Counter(progress.get("counts", {}))  # of the rows that are stored
         self.panels = tuple(panels)
         self.date = ""
         self._output = output
         self._layers = dict(layers)
+        self._read_kept = read_kept
+        self._kept = [Window(*map(int, kept)) for kept in progress.get("kept", [])]
 
     @property
     def begun(self) -> bool:
@@ -73,11 +81,16 @@ class Partial:
 
     @classmethod
     def create(
-        cls, output: Path, layers: Mapping[str, Layer], panels: Sequence[tuple[int, int]], plan: Mapping[str, Any]
+        cls,
+        output: Path,
+        layers: Mapping[str, Layer],
+        panels: Sequence[tuple[int, int]],
+        plan: Mapping[str, Any],
+        read_kept: ReadKept,
     ) -> Self:
         """A fresh folder beside `output`; one that an earlier run left is replaced. `plan` identifies the run."""
         folder = partial_folder(output)
-        fresh = cls(_aside(folder, "new"), output, layers, panels)
+        fresh = cls(_aside(folder, "new"), output, layers, panels, read_kept)
         fresh.date = today()
         with writing(output):
             fresh.remove()
@@ -94,7 +107,12 @@ class Partial:
 
     @classmethod
     def resume(
-        cls, output: Path, layers: Mapping[str, Layer], panels: Sequence[tuple[int, int]], plan: Mapping[str, Any]
+        cls,
+        output: Path,
+        layers: Mapping[str, Layer],
+        panels: Sequence[tuple[int, int]],
+        plan: Mapping[str, Any],
+        read_kept: ReadKept,
     ) -> Self:
         """Go on with the folder beside `output`.
 
@@ -106,7 +124,7 @@ class Partial:
         try:
             earlier = json.loads((folder / "plan.json").read_text())
             progress = json.loads((folder / PROGRESS).read_text())
-            self = cls(folder, output, layers, panels, progress)
+            self = cls(folder, output, layers, panels, read_kept, progress)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UncloudedError(f"The unfinished run in {folder} is damaged. Run without --resume.") from error
         date = str(earlier.pop(DATE, today()))
@@ -115,30 +133,55 @@ class Partial:
         self._cut()
         return self
 
-    def append(self, rows: Mapping[str, Array], counts: Mapping[str, int] | None = None) -> None:
-        """Add finished rows of the panel in work, name of layer → [bands, n, width of the panel], and add to `counts`.
+    def append(self, top: int, rows: Mapping[str, Array], counts: Mapping[str, int] | None = None) -> None:
+        """Store finished rows of the panel in work from scene row `top` on, name of layer → [bands, n, width of the
+        panel], and add to `counts`. Rows above `top` that were not given are kept as they are in the scene.
 
         They count once this returns.
         """
-        n = next(iter(rows.values())).shape[1]
         with writing(self._output):
             for name, layer in self._layers.items():
-                with self._file(name, self.panel).open("ab") as file:
+                with self._file(name, self.panel).open("r+b") as file:
+                    file.seek(top * self._row_bytes(layer, self.panel))
                     file.write(np.ascontiguousarray(rows[name].transpose(1, 0, 2), layer.dtype).data)
                     file.flush()
                     os.fsync(file.fileno())
-            self.rows_done += n
+            self._keep_to(top)
+            self.rows_done = top + next(iter(rows.values())).shape[1]
             self.counts.update(counts or {})
             self._save()
 
-    def next_panel(self) -> None:
-        """The panel in work is finished to the scene's bottom."""
-        self.panel, self.rows_done = self.panel + 1, 0
+    def next_panel(self, bottom: int) -> None:
+        """The panel in work is finished to the scene's bottom; the rows that were not given are kept."""
         with writing(self._output):
+            self._keep_to(bottom)
+            for name, layer in self._layers.items():
+                os.truncate(self._file(name, self.panel), bottom * self._row_bytes(layer, self.panel))
+            self.panel, self.rows_done = self.panel + 1, 0
             self._save()
+
+    def _keep_to(self, bottom: int) -> None:
+        left, right = self.panels[self.panel]
+        if bottom > self.rows_done:
+            self._kept.append(Window(self.rows_done, left, bottom - self.rows_done, right - left))
+            self.rows_done = bottom
+
+    def kept(self, row: int, rows: int) -> list[Window]:
+        """The windows among these scene rows that are not stored."""
+        cut = [(kept, max(kept.row, row), min(kept.bottom, row + rows)) for kept in self._kept]
+        return [Window(top, kept.col, bottom - top, kept.width) for kept, top, bottom in cut if bottom > top]
 
     def read(self, name: str, row: int, rows: int) -> Array:
         """Finished rows of one layer, [bands, rows, width of the scene]."""
+        kept, width = self.kept(row, rows), self.panels[-1][1]
+        if sum(window.height * window.width for window in kept) == rows * width:
+            return self._read_kept(name, Window(row, 0, rows, width))
+        values = self._stored(name, row, rows)
+        for window in kept:
+            values[:, window.row - row : window.bottom - row, window.cols] = self._read_kept(name, window)
+        return values
+
+    def _stored(self, name: str, row: int, rows: int) -> Array:
         layer = self._layers[name]
         parts = []
         for panel, (left, right) in enumerate(self.panels):
@@ -158,7 +201,8 @@ class Partial:
         _discard(self.folder)
 
     def _save(self) -> None:
-        progress = {"panel": self.panel, "rows": self.rows_done, "counts": self.counts}
+        kept = [astuple(window) for window in self._kept]
+        progress = {"panel": self.panel, "rows": self.rows_done, "counts": self.counts, "kept": kept}
         _write_json(self.folder / PROGRESS, progress)
 
     def _file(self, name: str, panel: int) -> Path:

@@ -12,7 +12,9 @@ from unclouded.scenes.bands import BandSet, DnRange, check_fit
 from unclouded.scenes.raster import Array, Mask, Scene, SceneInfo, sample_valid
 from unclouded.scenes.tiles import Window
 
-SAMPLE_SIDE = 1024
+SAMPLE_WINDOWS = 8  # along each axis
+SAMPLE_SIDE = 128
+LARGEST_STEP = 512  # in larger blocks some windows begin inside
 SCAN_ROWS = 256
 # what products call their bands, in lower case without leading zeros: Sentinel-2's numbers first
 SYNONYMS = {
@@ -106,20 +108,40 @@ def data_mask(scene: Scene, window: Window, bands: Sequence[int], dn: Array | No
 
 
 def sample(scene: Scene, bands: Sequence[int]) -> NDArray[np.float64]:
-    """Median, 99.5 % quantile and maximum [3, C] of the valid DN, from at most 1024 × 1024 pixels spread over the
-    scene.
+    """Median, 99.5 % quantile and maximum [3, C] of the valid DN, from at most 8 × 8 windows of 128 × 128 pixels spread
+    over the scene, so that little of a large one is decoded.
 
     Raises UncloudedError if no pixel of the scene has data.
     """
     indexes = list(bands)
-    alpha = scene.info.alpha
-    hidden = [] if alpha is None or alpha in bands else [alpha]
-    dn = scene.thumbnail(SAMPLE_SIDE, [*indexes, *hidden])
-    valid = sample_valid(dn[: len(indexes)], scene.info, indexes, dn[-1] != 0 if hidden else None)
-    if not valid.any(axis=(1, 2)).all():
+    looks = [_look(scene, window, indexes) for window in sample_windows(scene.info)]
+    found = [np.concatenate([dn[c][valid[c]] for dn, valid in looks]) for c in range(len(indexes))]
+    if not all(map(len, found)):
         dn, valid = _scan(scene, indexes)
-    columns = [np.quantile(band[ok], (0.5, 0.995, 1.0)) for band, ok in zip(dn, valid, strict=False)]
+        found = [dn[c][valid[c]] for c in range(len(indexes))]
+    columns = [np.quantile(band, (0.5, 0.995, 1.0)) for band in found]
     return np.stack(columns, axis=1).astype(np.float64)
+
+
+def sample_windows(info: SceneInfo) -> list[Window]:
+    """Windows that do not overlap, all of a small scene; in a tiled one they begin with a block, to decode few."""
+    layout = info.layout if info.layout.get("tiled") else {}
+    rows = _spread(info.height, min(int(layout.get("blockysize", 1)), LARGEST_STEP))
+    cols = _spread(info.width, min(int(layout.get("blockxsize", 1)), LARGEST_STEP))
+    return [Window(row, col, height, width) for row, height in rows for col, width in cols]
+
+
+def _spread(size: int, block: int) -> list[tuple[int, int]]:
+    """Starts and lengths of the windows along one axis."""
+    if size <= SAMPLE_WINDOWS * SAMPLE_SIDE:
+        return [(0, size)]
+    places = (size - SAMPLE_SIDE) * np.arange(SAMPLE_WINDOWS) // (SAMPLE_WINDOWS - 1)
+    return [(start, min(SAMPLE_SIDE, size - start)) for start in sorted({int(p) // block * block for p in places})]
+
+
+def _look(scene: Scene, window: Window, bands: list[int]) -> tuple[Array, Mask]:
+    dn = scene.read(window, bands)
+    return dn, sample_valid(dn, scene.info, bands, data_mask(scene, window, bands))
 
 
 def _scan(scene: Scene, bands: list[int]) -> tuple[Array, Mask]:
@@ -127,8 +149,7 @@ def _scan(scene: Scene, bands: list[int]) -> tuple[Array, Mask]:
     info = scene.info
     for row in range(0, info.height, SCAN_ROWS):
         window = Window(row, 0, min(SCAN_ROWS, info.height - row), info.width)
-        dn = scene.read(window, bands)
-        valid = sample_valid(dn, info, bands, data_mask(scene, window, bands))
+        dn, valid = _look(scene, window, bands)
         if valid.any(axis=(1, 2)).all():
             return dn, valid
     raise UncloudedError(

@@ -6,7 +6,7 @@ the scene itself is moved last.
 
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -24,13 +24,15 @@ from unclouded.scenes.output import (
     write_categories,
     write_geotiff,
 )
-from unclouded.scenes.partial import Layer, Partial
+from unclouded.scenes.partial import Layer
 from unclouded.scenes.pictures import PictureScene, check_picture, write_picture
 from unclouded.scenes.preview import write_preview
-from unclouded.scenes.raster import Kind, Scene, SceneInfo, open_scene
+from unclouded.scenes.raster import Array, Kind, Scene, SceneInfo, open_scene
+from unclouded.scenes.tiles import Window
 
 SCENE, UNCERTAINTY, WEIGHTS, MASK = "scene", "uncertainty", "weights", "mask"
 CLASS_NAMES = ("input", "blended", "synthesised")  # of the mask's values 0, 1, 2
+ReadLayer = Callable[[str, Window], Array]  # (layer, window of whole rows) -> [bands, h, W]
 STALE = ("STATISTICS_",)  # band tags that describe the pixels that were replaced: dropped, GDAL finds them anew
 
 
@@ -71,21 +73,23 @@ def layer_product(layer: str, path: Path, source: SceneInfo, model: BandSet) -> 
 
 def write_products(
     products: Sequence[Product],
-    partial: Partial,
+    folder: Path,
+    rows: ReadLayer,
     scene: Scene,
     preview: Path | None = None,
     preview_bands: Sequence[int] = (),
     tags: Mapping[str, str] | None = None,
     cog: bool = False,
 ) -> None:
-    """Turn the finished rows into files under their final names, the scene last. Raises UncloudedError.
+    """Turn finished rows into files in `folder`, then move them to their final names, the scene last.
 
-    `tags` say what made the files; `cog` makes every GeoTIFF a Cloud Optimized one.
+    `rows` is asked once for every row of every layer. `tags` say what made the files; `cog` makes every GeoTIFF a Cloud
+    Optimized one. Raises UncloudedError.
     """
     tagged = [replace(product, info=_tagged(product.info, tags or {})) for product in products]
-    staged = [(_write(product, partial, scene, cog), product.path) for product in tagged]
+    staged = [(_write(product, folder, rows, scene, cog), product.path) for product in tagged]
     if preview is not None:
-        picture = partial.folder / f"preview{preview.suffix}"
+        picture = folder / f"preview{preview.suffix}"
         main = next(made for made, product in zip(staged, products, strict=True) if product.layer == SCENE)[0]
         with open_scene(main) as after:
             write_preview(preview, scene, after, preview_bands, at=picture)
@@ -105,17 +109,18 @@ def _tagged(info: SceneInfo, tags: Mapping[str, str]) -> SceneInfo:
     return replace(info, tags={**info.tags, "": {**info.tags.get("", {}), **tags}})
 
 
-def _write(product: Product, partial: Partial, scene: Scene, cog: bool) -> Path:
-    path = partial.folder / f"{product.layer}{product.path.suffix or '.' + product.kind}"
+def _write(product: Product, folder: Path, rows: ReadLayer, scene: Scene, cog: bool) -> Path:
+    path = folder / f"{product.layer}{product.path.suffix or '.' + product.kind}"
     path.unlink(missing_ok=True)  # half of one, if the run was killed while it was written
     info = product.info
     if product.kind == "raster":
         mask = scene.read_mask if info.internal_mask else None
         resampling = ("nearest" if product.layer == MASK else "average") if cog else None
-        write_geotiff(path, info, lambda w: partial.read(product.layer, w.row, w.height), mask, resampling)
+        write_geotiff(path, info, lambda w: rows(product.layer, w), mask, resampling)
     else:
         extras = scene.extras if isinstance(scene, PictureScene) else {}
-        write_picture(path, product.kind, np.ascontiguousarray(partial.read(product.layer, 0, info.height)), extras)
+        whole = rows(product.layer, Window(0, 0, info.height, info.width))
+        write_picture(path, product.kind, np.ascontiguousarray(whole), extras)
     return path
 
 
