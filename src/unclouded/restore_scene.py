@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial as with_first
 from pathlib import Path
@@ -281,10 +281,9 @@ def _run(job: Job, partial: Partial, auto_mask: bool, layers: set[str], progress
     bars = _Tiles(job, partial.panel, max(0, partial.rows_done - halo), halo, progress)
     for left, right in job.panels[partial.panel :]:
         first, wide = partial.rows_done, (max(0, left - halo), min(job.grid.width, right + halo))
-        finished = restored_rows(job, max(0, first - halo), wide, bars.add)
-        if auto_mask:
-            finished = auto_masked(finished, job.grid.height, first)
-        with ThreadPoolExecutor(1, thread_name_prefix="unclouded-writer") as writer:
+        restored = restored_rows(job, max(0, first - halo), wide, bars.add)
+        finished = auto_masked(restored, job.grid.height, first) if auto_mask else restored
+        with closing(restored), ThreadPoolExecutor(1, thread_name_prefix="unclouded-writer") as writer:
             pending: Future[None] | None = None
             for rows in finished:
                 if pending is not None:

@@ -160,7 +160,7 @@ def restored_rows(
     rows_done: int = 0,
     panel: tuple[int, int] | None = None,
     on_tiles: Callable[[int], None] = lambda n: None,
-) -> Iterator[Rows]:
+) -> Generator[Rows, None, None]:
     """Restore the scene's columns `panel` [left, right), all if None, from row `rows_done` on, from top to bottom.
 
     Rows of tiles in which the mask marks nothing are left out: nothing there is to be replaced, and nothing is read.
