@@ -27,7 +27,7 @@ PHASES = {
     "read and decode": ("unclouded.scenes.raster", ["RasterScene.read", "RasterScene.thumbnail"]),
     "scene numbers to model range": ("unclouded.strips", ["read_strips"]),
     "mask": ("unclouded.scenes.masks", ["FileMask.opacity"]),
-    "tiles to the model": ("unclouded.strips", ["_restore_strip"]),
+    "tiles to the model": ("unclouded.strips", ["_restore_tiles"]),
     "blend": ("unclouded.scenes.blend", ["Blender.add", "Blender.release"]),
     "compose and count": ("unclouded.restore_scene", ["store", "Finished.read"]),
     "store rows": ("unclouded.scenes.partial", ["Partial.append", "Partial.next_panel"]),

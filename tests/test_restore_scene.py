@@ -1,5 +1,7 @@
 """Whole scenes through model doubles: what is kept, what is replaced, and that the tiling does not show."""
 
+import threading
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -400,3 +402,51 @@ def test_the_report_is_written_with_the_mask_in_it(tmp_path: Path) -> None:
     assert "Clouds removed from in.tif" in page
     assert "UNCLOUDED_MODEL_SHA256" in page
     assert not list(tmp_path.glob("m*.tif.aux.xml"))
+
+
+class Elsewhere(Double):
+    """A restorer on the processor, so that two batches may be in work at a time; the first of two takes longer."""
+
+    device = torch.device("cpu")
+
+    def __init__(self) -> None:
+        super().__init__(local)
+        self.inside, self.most, self.threads = 0, 0, set[int]()
+        self.lock = threading.Lock()
+
+    def restore(self, y: Tensor, origins: Sequence[tuple[int, int]], sampling: object = None) -> Answer:
+        with self.lock:
+            self.inside += 1
+            self.most = max(self.most, self.inside)
+            self.threads.add(torch.get_num_threads())
+        time.sleep(0.02 if origins[0][1] == 0 else 0.002)
+        answer = super().restore(y, origins, sampling)
+        with self.lock:
+            self.inside -= 1
+        return answer
+
+
+def test_two_batches_at_a_time_give_the_bits_of_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = write_tif(tmp_path / "in.tif", numbers((3, 104, 272), "float32"))
+    results = []
+    for threads, most in ((1, 1), (2, 2), (5, 2)):
+        monkeypatch.setattr(torch, "get_num_threads", lambda n=threads: n)
+        given: list[int] = []
+        monkeypatch.setattr(torch, "set_num_threads", given.append)
+        double = Elsewhere()
+        restore_scene(source, tmp_path / "out.tif", model=double, tile=32, overlap=8, batch_size=3, overwrite=True,
+                      uncertainty_out=tmp_path / "u.tif", weights_out=tmp_path / "w.tif")  # fmt: skip
+        assert double.most == most
+        assert given == ([1] if most == 1 else [threads // 2, threads])
+        results.append([(tmp_path / f"{name}.tif").read_bytes() for name in ("out", "u", "w")])
+    assert results[0] == results[1] == results[2]
+
+
+def test_an_error_in_one_of_two_batches_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    monkeypatch.setattr(torch, "set_num_threads", lambda n: None)
+    source, double = write_tif(tmp_path / "in.tif", numbers((3, 104, 272), "uint8")), Elsewhere()
+    double.function = lambda y: y * torch.nan
+    with pytest.raises(UncloudedError, match="not finite"):
+        restore_scene(source, tmp_path / "out.tif", model=double, tile=32, overlap=8)
+    assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]

@@ -180,7 +180,8 @@ def _prepared(
         job = plan(scene, restorer, options, chosen_sampling(restorer, options), mask, conditions)
         earlier = earlier_plan(dst) if options.resume and limit is not None else {}
         if earlier:  # what fitted then, since what is free now would give other panels
-            job = replace(job, batch_size=int(earlier["--batch-size"]), panel_width=int(earlier["panel width"]))
+            batch, width = int(earlier["--batch-size"]), int(earlier["panel width"])
+            job = replace(job, batch_size=batch, panel_width=width, at_a_time=1)
         elif limit is not None:
             job = fit(job, warm_up(job), limit)
         yield job

@@ -6,6 +6,7 @@ import sys
 import threading
 import time
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -108,7 +109,7 @@ def column_bytes(job: Job) -> int:
     strip += 4 * job.channels_in * bool(job.conditions)
     blend = 2 * 4 * (channels * len(job.layers) + 1)
     temporary = 3 * 8 * channels
-    return job.grid.tile_height * (STRIPS_ALIVE * strip + blend + temporary)
+    return job.grid.tile_height * ((STRIPS_ALIVE + job.at_a_time - 1) * strip + blend + temporary)
 
 
 def writing_bytes(job: Job) -> int:
@@ -120,17 +121,19 @@ def writing_bytes(job: Job) -> int:
 def memory(job: Job, cost: Cost) -> int:
     """Estimated peak of the whole process in bytes."""
     widest = max(job.grid.strip(0, job.grid.touching(*panel)).width for panel in job.panels)
-    return resident() + writing_bytes(job) + job.batch_size * cost.memory + widest * column_bytes(job)
+    return resident() + writing_bytes(job) + job.at_a_time * job.batch_size * cost.memory + widest * column_bytes(job)
 
 
 def fit(job: Job, cost: Cost, limit: int) -> Job:
-    """The job with the largest batch, then the widest panels, that stay below `limit` bytes.
+    """The job with two batches at a time if it has them, then the largest batch, then the widest panels, that stay
+    below `limit` bytes.
 
     Raises UncloudedError if one tile at a time in the narrowest panels is still too much.
     """
     least = min(job.grid.width, LEAST_TILES * job.grid.tile_width)
-    for batch in range(job.batch_size, 0, -1):
-        left = limit - resident() - writing_bytes(job) - batch * cost.memory
+    for at_a_time, batch in product(range(job.at_a_time, 0, -1), range(job.batch_size, 0, -1)):
+        job = replace(job, at_a_time=at_a_time)
+        left = limit - resident() - writing_bytes(job) - at_a_time * batch * cost.memory
         if left >= least * column_bytes(job):
             return replace(job, batch_size=batch, panel_width=min(job.panel_width, left // column_bytes(job)))
     needed = resident() + writing_bytes(job) + cost.memory + least * column_bytes(job)

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
@@ -73,8 +74,16 @@ def plan(
         conditions=conditions,
         layers=layers,
         panel_width=options.panel_width,
+        at_a_time=_batches_at_a_time(restorer),
         weights_step=options.weights_step,
     )
+
+
+def _batches_at_a_time(restorer: RestorerLike) -> int:
+    """Two on a processor with two threads or more, which leaves them idle less often than dividing every operation."""
+    device = getattr(restorer, "device", None)
+    alone = device is None or device.type != "cpu" or getattr(restorer, "compiled", False)
+    return 1 if alone or torch.get_num_threads() < 2 else 2
 
 
 def _bands_and_range(

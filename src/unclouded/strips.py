@@ -1,11 +1,14 @@
-"""A scene through a model, one row of tiles at a time: a thread reads ahead, the caller's thread restores and blends.
+"""A scene through a model, one row of tiles at a time: a thread reads ahead, one or two restore, the caller's blends.
 
 Only a few rows of tiles are in memory, whatever the scene's height.
 """
 
 import queue
 import threading
+from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol, TypeVar
@@ -95,6 +98,7 @@ class Job:
     conditions: tuple[Condition, ...] = ()  # what the model takes besides the scene, in its order
     layers: tuple[str, ...] = ("clear",)  # of Restored, blended together
     panel_width: int = PANEL_WIDTH
+    at_a_time: int = 1  # batches that are in work together, each on its share of the processor's threads
     weights_step: int | None = None  # whose W is written, counted from 1; None is the mean
     room: Room = field(default_factory=Room)
 
@@ -172,47 +176,84 @@ def restored_rows(
     whole = grid.strip(0, cols)
     wanted = slice(left - whole.col, right - whole.col)
     blender = Blender(job.channels * len(job.layers), whole.width, top=rows_done, left=whole.col)
+    weights = feather(grid.tile_height, grid.tile_width, grid.overlap)
     strips = ahead(read_strips(job, grid.resume_at(rows_done), cols))
+    batches = _restored(job, _batches(job, strips, cols, on_tiles))
     try:
-        for strip in strips:
-            top, bottom = blender.top, max(blender.top, grid.finished(strip.tile_row))
-            if strip.pixels is None:
-                on_tiles(len(cols))
-                blender.release(bottom)
+        for strip, tiles, restored in batches:
+            for tile, values in zip(tiles, restored, strict=True):
+                blender.add(values, tile, weights)
+            if tiles:
+                on_tiles(len(tiles))
                 continue
-            _restore_strip(job, strip, strip.pixels, list(grid.tiles(strip.tile_row, cols)), blender, on_tiles)
-            if bottom > top:
-                layers = dict(zip(job.layers, np.split(blender.release(bottom), len(job.layers)), strict=True))
+            top, bottom = blender.top, max(blender.top, grid.finished(strip.tile_row))
+            blended = blender.release(bottom)
+            if bottom > top and strip.pixels is not None:
+                layers = dict(zip(job.layers, np.split(blended, len(job.layers)), strict=True))
                 cloudy = strip.pixels.cloudy.crop(slice(top - strip.window.row, bottom - strip.window.row))
                 yield Rows(top, cloudy, layers).crop(top, bottom, wanted)
     finally:
+        batches.close()
         strips.close()
 
 
-def _restore_strip(
-    job: Job,
-    strip: Strip,
-    pixels: Pixels,
-    tiles: Sequence[Window],
-    blender: Blender,
-    on_tiles: Callable[[int], None],
-) -> None:
-    left = strip.window.col
-    needed = [tile for tile in tiles if _has_work(strip.window, pixels.cloudy, job.grid.core(tile))]
-    on_tiles(len(tiles) - len(needed))
-    weights = feather(job.grid.tile_height, job.grid.tile_width, job.grid.overlap)
-    while needed:
-        batch = needed[: job.room.tiles or job.batch_size]
-        y = np.stack([pixels.seen[:, :, _cols(tile, left)] for tile in batch])
+def _batches(
+    job: Job, strips: Iterator[Strip], cols: Sequence[int], on_tiles: Callable[[int], None]
+) -> Iterator[tuple[Strip, list[Window]]]:
+    """The tiles to restore, batch by batch; an empty one ends each strip."""
+    for strip in strips:
+        needed = []
+        if strip.pixels is not None:
+            tiles = job.grid.tiles(strip.tile_row, cols)
+            needed = [tile for tile in tiles if _has_work(strip.window, strip.pixels.cloudy, job.grid.core(tile))]
+        on_tiles(len(cols) - len(needed))
+        while needed:
+            n = job.room.tiles or job.batch_size
+            yield strip, needed[:n]
+            needed = needed[n:]
+        yield strip, []
+
+
+def _restored(
+    job: Job, batches: Iterator[tuple[Strip, list[Window]]]
+) -> Generator[tuple[Strip, list[Window], Sequence[Float32]], None, None]:
+    """The same batches with what the model made of their tiles, in order, `job.at_a_time` of them in work together."""
+    waiting: deque[tuple[Strip, list[Window], Future[Sequence[Float32]]]] = deque()
+    with threads_shared(job.at_a_time), ThreadPoolExecutor(job.at_a_time, "unclouded-model") as pool:
+        for strip, tiles in batches:
+            waiting.append((strip, tiles, pool.submit(_restore_tiles, job, strip, tiles)))
+            while len(busy := [future for *_, future in waiting if not future.done()]) >= job.at_a_time:
+                wait(busy, return_when=FIRST_COMPLETED)
+            while waiting and (waiting[0][2].done() or len(waiting) > 2 * job.at_a_time):
+                strip, tiles, future = waiting.popleft()
+                yield strip, tiles, future.result()
+        for strip, tiles, future in waiting:
+            yield strip, tiles, future.result()
+
+
+@contextmanager
+def threads_shared(n: int) -> Iterator[None]:
+    """Each of `n` threads that begin meanwhile has an equal share of the threads that torch gives an operation."""
+    before = torch.get_num_threads()
+    if n > 1:
+        torch.set_num_threads(max(1, before // n))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window]) -> Sequence[Float32]:
+    """Restore tiles of a strip together, or in smaller batches once memory has run out."""
+    done: list[Float32] = []
+    while strip.pixels is not None and len(done) < len(tiles):
+        batch = tiles[len(done) :][: job.room.tiles]
+        y = np.stack([strip.pixels.seen[:, :, _cols(tile, strip.window.col)] for tile in batch])
         try:
-            restored = restore_batch(job, y, batch)
+            done += list(restore_batch(job, y, batch))
         except (MemoryError, RuntimeError) as error:
             job.room.shrink(len(batch), error)
-            continue
-        for tile, values in zip(batch, restored, strict=True):
-            blender.add(values, tile, weights)
-        on_tiles(len(batch))
-        needed = needed[len(batch) :]
+    return done
 
 
 def _cols(tile: Window, left: int) -> slice:
