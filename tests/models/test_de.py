@@ -38,3 +38,17 @@ def test_a_refinement_of_nothing_is_the_reference_prior() -> None:
     with torch.no_grad():
         torch.testing.assert_close(model.predictor(y, x_E)(x_t, torch.tensor([500])).x0, x_E)
         torch.testing.assert_close(model.predictor(y)(x_t, torch.tensor([500])).x0, y)
+
+
+def test_a_refining_denoiser_begins_at_the_prior_and_not_at_the_cloudy_image() -> None:
+    """What sampling and training both add the CNP's output to."""
+    small = {"channels": [8, 16], "blocks": [1, 1]}
+    wa = UNetConfig(9, 3, **SMALL, scale_shift=False)  # type: ignore[arg-type]
+    cnp = UNetConfig(6, 3, **SMALL)  # type: ignore[arg-type]
+    model = DE(DEConfig(prior="light", prior_options=small, cnp=cnp, wa=wa, prediction="refinement")).eval()
+    y, x0, x_E = torch.rand(3, 1, 3, 16, 16)
+    noised = _Noised(model, y, x0, torch.Generator().manual_seed(0), x_E)
+    with torch.no_grad():
+        sampled = model.denoiser(2 * y - 1, x_E, 0.3)(noised.x_t, noised.t)
+        torch.testing.assert_close(sampled.x0_eps, x_E)
+        torch.testing.assert_close(_ddpm(model, noised)[1], x_E)

@@ -1,6 +1,7 @@
 """Training: losses fall, a resumed run equals an uninterrupted one, only what a stage trains changes."""
 
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training.data import ClearPool, Examples, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
-from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse, l_joint_terms, sharpness_loss
+from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse, l_joint_terms, log_mse, sharpness_loss
 
 STAGES = ("prior", "coarse", "weights", "joint")
 
@@ -200,6 +201,13 @@ def test_a_power_above_one_draws_more_small_steps() -> None:
         t = _Noised(model, y, x0, torch.Generator().manual_seed(0), None, how).t
         assert (int(t.min()) >= 0, int(t.max()) < model.schedule.T) == (True, True)
         assert abs(float((t < 250).float().mean()) - share) < 0.04
+
+
+def test_the_priors_loss_is_psnr() -> None:
+    """Up to a factor: the mean over the images of their PSNR, not the PSNR of their mean error."""
+    b = torch.zeros(2, 3, 8, 8)
+    a = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.01)])  # 20 and 40 dB
+    assert float(log_mse(a, b, 0.0)) == pytest.approx(-0.015 * math.log(10) / 10 * 30)
 
 
 def test_sharpness_asks_for_fine_structure_and_not_for_its_place() -> None:

@@ -95,10 +95,10 @@ class DE(nn.Module):
         condition = self.condition(y)
         if self.config.prediction == "eps":
             return eps_denoiser(self.cnp, self.schedule, condition)
-        start = self.start(condition, x_E)
-        return x0_denoiser(lambda inputs, t: start + self.cnp(inputs, t), condition)
+        anchor = self.anchor(condition, x_E)
+        return x0_denoiser(lambda inputs, t: anchor + self.cnp(inputs, t), condition)
 
-    def start(self, condition: Tensor, x_E: Tensor | None) -> Tensor | float:
+    def anchor(self, condition: Tensor, x_E: Tensor | None) -> Tensor | float:
         """What the CNP's output is added to, if it is not the noise."""
         if self.config.prediction == "x0":
             return 0.0

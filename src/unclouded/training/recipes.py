@@ -133,8 +133,8 @@ def base() -> Recipe:
 
 
 def base_rgbn() -> Recipe:
-    """Four bands (R, G, B, NIR), from simulated clouds alone: there is no open set of real pairs with NIR at hand. The
-    prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
+    """Four bands (R, G, B, NIR), fine-tuned on simulated clouds: there is no open set of real pairs with NIR at hand.
+    The prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
     full = base()
     step = {"batch_size": 8, "from_prior": 0.9, "t_power": 2, "warmup": 50}
     stages = {
@@ -148,7 +148,7 @@ def base_rgbn() -> Recipe:
     return full.model_copy(
         update={
             "name": "rgbn",
-            "summary": "Light DE for red, green, blue and near infrared; trained on simulated clouds",
+            "summary": "Light DE for red, green, blue and near infrared; fine-tuned from base on simulated clouds",
             "model": _light_de(4, channels=24, prediction="refinement"),
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
@@ -168,7 +168,7 @@ def base_rgbn() -> Recipe:
                 Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.75, 1.0)),
             ),
             "stages": stages,
-            "limits": ("Trained on simulated clouds alone; real thick cloud is harder", *_LIMITS),
+            "limits": ("Fine-tuned on simulated clouds alone; real thick cloud is harder", *_LIMITS),
         }
     )
 

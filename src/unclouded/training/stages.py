@@ -114,7 +114,7 @@ def _ddpm(model: DE, batch: _Noised) -> tuple[Tensor, Tensor]:
     out = model.cnp(torch.cat((batch.x_t, batch.y), dim=1), batch.t).float()
     if model.config.prediction == "eps":
         return l_ddpm(batch.eps, out), model.schedule.x0_from_eps(batch.x_t, out, batch.t)
-    x0_eps = model.start(batch.y, batch.x_E) + out
+    x0_eps = model.anchor(batch.y, batch.x_E) + out
     return F.mse_loss(x0_eps, batch.x0), x0_eps
 
 
