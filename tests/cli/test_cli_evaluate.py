@@ -85,6 +85,16 @@ def test_json_csv_and_summary(capsys, rice, model, tmp_path):
     assert result["metrics"]["psnr"]["mean"] == pytest.approx(mean, abs=1e-5)
 
 
+def test_chosen_metrics_are_shown_alone(capsys, rice, model):
+    arguments = ("evaluate", "--model", model, "--data", rice, "--protocol", "standard", "--json")
+    everything = json.loads(run(capsys, *arguments)[1])
+    chosen = json.loads(run(capsys, *arguments, "--metrics", "psnr, sam,bias")[1])
+    assert set(everything["metrics"]) - set(chosen["metrics"]) == {"ssim", "mae", "ergas", "gradient_ratio"}
+    assert set(chosen["metrics"]) == {"psnr", "sam", "bias_1", "bias_2", "bias_3"}
+    for part in ("metrics", "cloudy_pixels", "clear_pixels"):
+        assert chosen[part].items() <= everything[part].items()
+
+
 def test_the_same_command_gives_the_same_bytes_in_any_batch(capsys, rice, model):
     first = run(capsys, "evaluate", "--model", model, "--data", rice, "--json")[1]
     assert run(capsys, "evaluate", "--model", model, "--data", rice, "--json")[1] == first
@@ -173,6 +183,10 @@ def test_two_runs_are_compared_image_by_image(capsys, rice, model, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
+        (["--metrics", "psnr,vif"], 2, "protocol paper has no metric 'vif'. It has: psnr, ssim,"),
+        (["--metrics", "sam"], 2, "The protocol standard has it."),
+        (["--metrics", "lpips"], 2, "Download https://download.pytorch.org/models/alexnet"),
+        (["--metrics", "fid"], 2, "Download https://github.com/toshas/torch-fidelity"),
         (["--protocol", "mine"], 2, "no protocol 'mine'. Choose one of: paper, standard"),
         (["--split", "nowhere"], 2, "no split 'nowhere'"),
         (["--split", "rice2-val"], 1, "of 60 images that are not in"),

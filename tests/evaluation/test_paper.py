@@ -16,6 +16,7 @@ from unclouded.datasets.pairs import read_pairs
 from unclouded.errors import UsageError
 from unclouded.evaluation import costs, paper, sheets
 from unclouded.evaluation.evaluate import Score
+from unclouded.evaluation.lpips import AlexFeatures
 from unclouded.models import store
 from unclouded.models.card import ModelCard
 from unclouded.models.diffcr import DiffCR, DiffCRConfig
@@ -225,6 +226,22 @@ def test_figures_write_a_picture_and_its_numbers(capsys, tiny_models, tiny_rice,
         assert len({row[1] for row in rows[1:]}) > 5  # the floor matters
     if name == "fig8":
         assert all(0.3 <= float(row[3]) <= float(row[2]) <= float(row[4]) <= 1 for row in rows[1:])
+
+
+def test_figure_11_has_lpips_where_its_network_is_given(capsys, tiny_models, tmp_path):
+    data = miniature.generate("rice2", tmp_path / "rice2", pairs=1, size=32)
+    torch.manual_seed(0)
+    backbone = {f"features.{k}": v for k, v in AlexFeatures().convs.state_dict().items()}
+    torch.save(backbone, tmp_path / "alexnet.pth")
+    arguments = ["--model", tiny_models / "de-msda-rice2.safetensors", "--data", data]
+    code, _, err = run(capsys, "fig11", *arguments, "--lpips", tmp_path / "alexnet.pth", "--out", tmp_path)
+    assert code == 0, err
+    header, *rows = csv.reader((tmp_path / "fig11.csv").read_text().splitlines())
+    assert header == ["eta", "psnr", "ssim", "gradient_ratio", "lpips"]
+    assert len({row[4] for row in rows}) > 5
+    code, _, err = run(capsys, "fig11", *arguments, "--lpips", tmp_path / "absent.pth", "--out", tmp_path)
+    assert code == 2
+    assert "torchvision's AlexNet weights" in err
 
 
 def test_comparison_sheets_hold_an_image_a_method(capsys, tiny_models, tiny_rice, tmp_path):

@@ -28,6 +28,10 @@ def _bands(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
         raise click.BadParameter(f"{value!r} is not a list of band numbers such as 4,3,2.") from None
 
 
+def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
+    return None if value is None else tuple(name.strip() for name in value.split(","))
+
+
 @click.command()
 @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with cloud/ and label/, or a CSV.")
@@ -35,6 +39,8 @@ def _bands(ctx: click.Context, param: click.Parameter, value: str | None) -> lis
 @click.option("--dataset", help="The known data set whose layout --data has (`unclouded data list`).")
 @click.option("--drop-leaks", is_flag=True, help="Leave out what the catalog knows to be a copy or a bad label.")
 @click.option("--protocol", default="paper", show_default=True, help="paper (uint8, luma SSIM) or standard.")
+@click.option("--metrics", "names", callback=_names, metavar="NAMES",
+              help="Only these: psnr,ssim,mae,gradient_ratio,bias,lpips,fid; of standard also sam,ergas.")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for per_image.csv and summary.json.")
 @click.option("--save-images", is_flag=True, help="Also write the restored images to OUT/restored.")
 @click.option("--prior-only", is_flag=True, help="Score the model's reference prior, without diffusion.")
@@ -72,6 +78,7 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
     from unclouded.evaluation.evaluate import spread_out
 
     metrics.protocol(protocol)
+    _check_metrics(protocol, options)
     if options["prior_only"] + options["no_prior"] + options["input_only"] > 1:
         raise UsageError("--prior-only, --no-prior and --input exclude each other. Give one of them.")
     targets = None if options["dataset"] else read_targets(data)
@@ -102,6 +109,17 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
 def _asked_for_model() -> bool:
     source = click.get_current_context().get_parameter_source("model")
     return source is not None and source.name != "DEFAULT"
+
+
+def _check_metrics(protocol: str, options: dict[str, Any]) -> None:
+    """Refuse metrics that there are not, and those whose network was not given."""
+    from unclouded.evaluation import inception, lpips, metrics
+
+    wanted = options["names"] or ()
+    metrics.check_names(wanted, protocol, others=("lpips", "fid"))
+    for name, where in (("lpips", lpips.WHERE), ("fid", inception.WHERE)):
+        if name in wanted and options[name] is None:
+            raise UsageError(where)
 
 
 def _check_calibrate(model: str, options: dict[str, Any]) -> None:
@@ -211,10 +229,15 @@ def _summary(
     from unclouded.datasets.splits import hash_stems
     from unclouded.evaluation.evaluate import as_json, compare_with, summarise
     from unclouded.evaluation.methods import Model
+    from unclouded.evaluation.metrics import is_one_of
+
+    def wanted(values: dict[str, T]) -> dict[str, T]:
+        names = options["names"]
+        return values if names is None else {name: value for name, value in values.items() if is_one_of(name, names)}
 
     summary: dict[str, Any] = {"n": len(scores), "protocol": protocol}
     for part, prefix in (("metrics", ""), ("cloudy_pixels", "cloudy_"), ("clear_pixels", "clear_")):
-        summary[part] = {name: as_json(interval) for name, interval in summarise(scores, prefix).items()}
+        summary[part] = {name: as_json(interval) for name, interval in wanted(summarise(scores, prefix)).items()}
     summary |= {
         "what": method.what,
         "split": split,
@@ -224,7 +247,7 @@ def _summary(
     }
     if options["against"] is not None:
         tests = compare_with(scores, options["against"])
-        summary["against"] = {"file": str(options["against"])} | {n: t._asdict() for n, t in tests.items()}
+        summary["against"] = {"file": str(options["against"])} | {n: t._asdict() for n, t in wanted(tests).items()}
     return summary
 
 

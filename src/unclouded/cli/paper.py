@@ -28,6 +28,11 @@ FIGURES = {
 }
 
 
+LPIPS = click.option(
+    "--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS."
+)
+
+
 @click.group()
 def paper() -> None:
     """Make the tables and figures of the DE paper and DiffCR's. What cannot be measured here says "not run here"."""
@@ -74,7 +79,7 @@ def _score_table(name: str) -> None:
     @click.option(
         "--split", "splits", multiple=True, metavar="NAME=SPLIT", help="Its part (default: NAME-val or test)."
     )
-    @click.option("--lpips", type=click.Path(path_type=Path), help="AlexNet weights (torchvision's file): adds LPIPS.")
+    @LPIPS
     @click.option("--fid", type=click.Path(path_type=Path), help="Inception weights (torch-fidelity's file): adds FID.")
     @click.option(
         "--shrink", type=click.IntRange(min=1), help="Average blocks of N×N pixels first (default: the table's)."
@@ -176,6 +181,7 @@ def _figure(name: str) -> None:
         from unclouded.evaluation import figures, metrics
         from unclouded.evaluation.evaluate import spread_out
         from unclouded.evaluation.methods import changed
+        from unclouded.evaluation.whole import Whole
         from unclouded.restore import load
 
         protocol = metrics.protocol(options["protocol"])
@@ -184,7 +190,8 @@ def _figure(name: str) -> None:
         restorer = load(model, device=options["device"])
         sampling = changed(restorer.card.sampling, _changes(options))
         if name == "fig11":
-            made = figures.metrics_over_floor(restorer, pairs, sampling, options["out"], protocol)
+            more = Whole.open(options["protocol"], options["lpips"], None).per_image
+            made = figures.metrics_over_floor(restorer, pairs, sampling, options["out"], protocol, more=more)
         elif name == "fig9":
             made = figures.mean_weights(restorer, pairs, sampling, options["out"])
         else:
@@ -193,6 +200,9 @@ def _figure(name: str) -> None:
         _report(made)
         if options["as_json"]:
             click.echo(json.dumps({"figure": name, "files": [str(path) for path in made]}))
+
+    if name == "fig11":
+        LPIPS(figure)
 
 
 for _name in FIGURES:

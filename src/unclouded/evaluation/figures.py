@@ -1,7 +1,7 @@
 """The DE paper's figures from a model and pairs at hand: each writes a picture and the numbers behind it as CSV."""
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -114,23 +114,27 @@ def metrics_over_floor(
     out: Path,
     protocol: "Protocol",
     etas: Sequence[float] = ETAS,
+    more: "Callable[[Array, Array], dict[str, float]] | None" = None,
 ) -> list[Path]:
-    """Fig. 11: PSNR and SSIM over η, the least weight of the prior at sampling (`weight_floor`)."""
+    """Fig. 11: PSNR, SSIM, sharpness and, if `more` gives it, LPIPS over η, the least weight of the prior at sampling
+    (`weight_floor`)."""
     from unclouded.evaluation.evaluate import evaluate, summarise
     from unclouded.evaluation.methods import Model, changed
 
-    rows, curves = [], []
+    found = []
     for eta in etas:
-        found = summarise(list(evaluate(Model(restorer, changed(sampling, {"weight_floor": eta})), pairs, protocol)))
-        curves.append((found["psnr"].mean, found["ssim"].mean, found["gradient_ratio"].mean))
-        rows.append([f"{eta:g}", *(f"{value:.6f}" for value in curves[-1])])
-    figure = _figure(9, 2.8)
-    for axis, name, values in zip(
-        figure.subplots(1, 3), ("PSNR / dB", "SSIM", "gradient ratio"), zip(*curves, strict=True), strict=True
-    ):
-        axis.plot(etas, values, marker="o", markersize=3)
-        axis.set(xlabel="η", ylabel=name)
-    return _save(figure, out, "fig11", ["eta", "psnr", "ssim", "gradient_ratio"], rows)
+        method = Model(restorer, changed(sampling, {"weight_floor": eta}))
+        found.append(summarise(list(evaluate(method, pairs, protocol, more=more))))
+    labels = {"psnr": "PSNR / dB", "ssim": "SSIM", "gradient_ratio": "gradient ratio", "lpips": "LPIPS"}
+    names = [name for name in labels if name in found[0]]
+    figure = _figure(3 * len(names), 2.8)
+    for axis, name in zip(figure.subplots(1, len(names)), names, strict=True):
+        axis.plot(etas, [scores[name].mean for scores in found], marker="o", markersize=3)
+        axis.set(xlabel="η", ylabel=labels[name])
+    rows = [
+        [f"{eta:g}", *(f"{scores[name].mean:.6f}" for name in names)] for eta, scores in zip(etas, found, strict=True)
+    ]
+    return _save(figure, out, "fig11", ["eta", *names], rows)
 
 
 def score_bars(cells: "Sequence[Cell]", title: str, path: Path) -> Path:

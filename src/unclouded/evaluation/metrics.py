@@ -190,6 +190,8 @@ def ratios(names: Iterable[str]) -> dict[str, tuple[str, str]]:
 
 
 PROTOCOLS: dict[str, Protocol] = {"paper": paper, "standard": standard}
+_ALWAYS = ("psnr", "ssim", "mae", "gradient_ratio", "bias")
+METRICS = {"paper": _ALWAYS, "standard": (*_ALWAYS, "sam", "ergas")}  # what a summary of each protocol has
 
 
 def protocol(name: str) -> Protocol:
@@ -197,6 +199,21 @@ def protocol(name: str) -> Protocol:
     if name not in PROTOCOLS:
         raise UsageError(f"There is no protocol {name!r}. Choose one of: {', '.join(PROTOCOLS)}.")
     return PROTOCOLS[name]
+
+
+def check_names(wanted: Iterable[str], protocol: str, others: Iterable[str] = ()) -> None:
+    """UsageError for a metric that neither the protocol nor `others` has."""
+    known = (*METRICS[protocol], *others)
+    for name in wanted:
+        if name not in known:
+            elsewhere = [other for other, names in METRICS.items() if name in names]
+            where = f" The protocol {elsewhere[0]} has it." if elsewhere else ""
+            raise UsageError(f"The protocol {protocol} has no metric {name!r}. It has: {', '.join(known)}.{where}")
+
+
+def is_one_of(name: str, wanted: Iterable[str]) -> bool:
+    """Whether a value of a summary is one of the wanted metrics; the bands of `bias` are bias_1, bias_2, …"""
+    return any(name == metric or (metric == "bias" and name.startswith("bias_")) for metric in wanted)
 
 
 def _chosen(x: Array, mask: Mask | None) -> Array:
