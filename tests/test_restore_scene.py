@@ -1,5 +1,6 @@
 """Whole scenes through model doubles: what is kept, what is replaced, and that the tiling does not show."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +19,7 @@ from torch import Tensor
 
 import unclouded
 from unclouded.errors import UncloudedError
+from unclouded.models.store import shipped
 from unclouded.restore_scene import restore_array, restore_scene
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
@@ -388,6 +390,15 @@ def test_the_file_says_what_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         "WEIGHT_FLOOR": "0.3", "SAMPLES": "1", "MASK": "none", "INPUT": "in.tif", "DATE": "1970-01-02",
     }  # fmt: skip
     assert "<Category>synthesised</Category>" in (tmp_path / "m.tif.aux.xml").read_text()
+
+
+def test_the_hash_in_the_tags_is_that_of_the_models_file(tmp_path: Path) -> None:
+    source = write_tif(tmp_path / "in.tif", numbers((3, 20, 20), "uint8"))
+    clear = write_tif(tmp_path / "mask.tif", np.zeros((1, 20, 20), np.uint8))
+    restore_scene(source, tmp_path / "out.tif", model="base", mask=clear)
+    with rasterio.open(tmp_path / "out.tif") as file:
+        digest = hashlib.sha256(shipped()["base"].read_bytes()).hexdigest()
+        assert file.tags()["UNCLOUDED_MODEL_SHA256"] == digest
 
 
 def test_the_report_is_written_with_the_mask_in_it(tmp_path: Path) -> None:

@@ -151,7 +151,9 @@ class Restorer:
         device: str = "auto",
         precision: str = "auto",
         compile: bool = False,
+        sha256: str = "",
     ) -> None:
+        """`sha256` is the hash of the file that the model came from, if it came from one."""
         self.device = choose_device(device)
         self.precision = choose_precision(precision, self.device)
         self.notes: list[str] = []  # what a user should know though nothing went wrong
@@ -162,6 +164,7 @@ class Restorer:
         self.model = model.to(self.device, memory_format=torch.channels_last)
         self.model.eval()
         self.card = card
+        self.sha256 = sha256
         self.compiled = compile
         if compile:  # in place, at the first batch
             for network in self.model.children():
@@ -303,5 +306,6 @@ def load(
 
     Raises UsageError for an unknown name (the known ones are named) and UncloudedError for a file that is not whole.
     """
-    model, card = store.load(store.resolve(name_or_path))
-    return Restorer(model, card, device, precision, compile)
+    path = store.resolve(name_or_path)
+    model, card = store.load(path)
+    return Restorer(model, card, device, precision, compile, sha256=store.sha256(path))

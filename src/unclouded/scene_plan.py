@@ -21,7 +21,7 @@ from unclouded.scenes.conditions import Condition, FurtherDate, Radar, radar_ban
 from unclouded.scenes.masks import Distance, FileMask
 from unclouded.scenes.probe import bands_by_name, facts, find_range, match_bands, sample
 from unclouded.scenes.products import MASK, UNCERTAINTY, WEIGHTS, Product, layer_product, scene_product
-from unclouded.scenes.provenance import file_facts, weights_digest
+from unclouded.scenes.provenance import file_facts, model_digest
 from unclouded.scenes.raster import Scene, SceneInfo, open_scene
 from unclouded.scenes.same_grid import on_grid
 from unclouded.scenes.stretch import parse_stretch, stretched_range
@@ -222,7 +222,7 @@ def run_identity(src: str, job: Job, model: str, options: SceneOptions) -> dict[
     return {
         "input": file_facts(src),
         "scene": facts(job.scene.info),
-        "model": [model, weights_digest(job.restorer)],
+        "model": [model, model_digest(job.restorer)],
         "sampling": job.sampling.model_dump() if job.sampling else None,
         "--precision": getattr(job.restorer, "precision", None),
         "--bands": list(job.bands),

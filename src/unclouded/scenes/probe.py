@@ -14,6 +14,7 @@ from unclouded.scenes.tiles import Window
 
 SAMPLE_WINDOWS = 8  # along each axis
 SAMPLE_SIDE = 128
+QUANTILE_SAMPLES = 2**17
 LARGEST_STEP = 512  # in larger blocks some windows begin inside
 SCAN_ROWS = 256
 # what products call their bands, in lower case without leading zeros: Sentinel-2's numbers first
@@ -119,8 +120,13 @@ def sample(scene: Scene, bands: Sequence[int]) -> NDArray[np.float64]:
     if not all(map(len, found)):
         dn, valid = _scan(scene, indexes)
         found = [dn[c][valid[c]] for c in range(len(indexes))]
-    columns = [np.quantile(band, (0.5, 0.995, 1.0)) for band in found]
-    return np.stack(columns, axis=1).astype(np.float64)
+    columns = [(*np.quantile(_thinned(band), (0.5, 0.995)), band.max()) for band in found]
+    return np.array(columns, dtype=np.float64).T
+
+
+def _thinned(values: Array) -> Array:
+    """Evenly spaced ones, fewer than twice QUANTILE_SAMPLES; of 2^17, the median is off by 0.1 % in rank."""
+    return values[:: max(1, len(values) // QUANTILE_SAMPLES)]
 
 
 def sample_windows(info: SceneInfo) -> list[Window]:

@@ -21,8 +21,11 @@ def file_facts(name: str) -> list[Any]:
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
-def weights_digest(restorer: Any) -> str:
-    """SHA-256 of the model's card and weights, so that another model under the same name is noticed."""
+def model_digest(restorer: Any) -> str:
+    """SHA-256 of the model's file; of a model that came from none, of its card and weights. Two models may have one
+    name."""
+    if sha256 := getattr(restorer, "sha256", ""):
+        return str(sha256)
     digest = hashlib.sha256()
     card = getattr(restorer, "card", None)
     digest.update(card.model_dump_json().encode() if card is not None else b"")
