@@ -20,7 +20,17 @@ from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training.data import ClearPool, Examples, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
-from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse, l_joint_terms, log_mse, sharpness_loss
+from unclouded.training.stages import (
+    AMPLIFIED,
+    LOSSES,
+    TRAINS,
+    _Noised,
+    l_coarse,
+    l_joint_terms,
+    log_mse,
+    sharpness_loss,
+    spread_loss,
+)
 
 STAGES = ("prior", "coarse", "weights", "joint")
 
@@ -220,6 +230,44 @@ def test_sharpness_asks_for_fine_structure_and_not_for_its_place() -> None:
     assert l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), how).keys() == {"ddpm", "wa", "sharpness"}
     with pytest.raises(UsageError, match=r"sharpness is for the stage joint"):
         recipe("base", ["stages.coarse.loss_weights={sharpness: 1}"])
+
+
+def test_spread_is_least_where_samples_differ_as_the_mean_errs() -> None:
+    noise = torch.Generator().manual_seed(0)
+    scale = torch.tensor([0.02, 0.2])[:, None]  # errors of two kinds of pixels
+    error, first, second = (torch.randn(2, 100_000, generator=noise) for _ in range(3))
+
+    def loss(deviation: torch.Tensor) -> float:
+        a, b = (deviation / AMPLIFIED * sample for sample in (first, second))
+        return float(spread_loss(a, b, (a + b) / 2 - scale * error))
+
+    calibrated = loss(scale)
+    for other in (0.8 * scale, 1.25 * scale, scale.flip(0), scale.mean().expand(2, 1), 0 * scale):
+        assert loss(other) > calibrated
+    a, b, x0 = (torch.rand(2, 3, 8, 8, requires_grad=name != 2) for name in range(3))
+    spread_loss(a, b, x0).backward()
+    assert torch.equal(a.grad, -b.grad)  # type: ignore[arg-type, operator]  # their mean stays where it is
+
+
+def test_a_sample_pair_is_of_one_image_and_t_with_other_noise() -> None:
+    model = DE(_recipe().model).train()  # type: ignore[arg-type]
+    y, x0 = torch.rand(2, 2, 3, 32, 32)
+    how = Stage(steps=1, batch_size=2, loss_weights={"spread": 1.0})
+    losses = l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), how)
+    assert losses.keys() == {"ddpm", "wa", "spread"}
+    plain = l_joint_terms(model, y, x0, torch.Generator().manual_seed(0))
+    assert torch.equal(losses["ddpm"], plain["ddpm"])
+    batch = _Noised(model, y, x0, torch.Generator().manual_seed(0))
+    x_t, t = batch.x_t, batch.t
+    batch.renoise(torch.Generator().manual_seed(1))
+    assert torch.equal(batch.t, t)
+    assert not torch.equal(batch.x_t, x_t)
+
+
+def test_a_loss_that_a_stage_does_not_have_is_refused(pairs: Path, tmp_path: Path) -> None:
+    mistyped = Stage(steps=1, batch_size=2, size=32, loss_weights={"gradeint": 2.0})
+    with pytest.raises(UsageError, match=r"prior has no loss 'gradeint'. It has: log_mse, gradient\."):
+        _run(_recipe(stages={"prior": mistyped}), pairs, tmp_path)
 
 
 def _loss(model: DE, stage: str, batch: list[torch.Tensor]) -> float:

@@ -228,6 +228,11 @@ class _StageRun:
             group["lr"] = lr
         y, x0 = (x.to(self.fabric.device, memory_format=torch.channels_last) for x in (y, x0))
         losses = self.wrapped(y, x0, self._generator())
+        if unknown := sorted(self.stage.loss_weights.keys() - losses.keys()):
+            raise UsageError(
+                f"The stage {self.name} has no loss {unknown[0]!r}. It has: {', '.join(losses)}. "
+                f"Mend stages.{self.name}.loss_weights."
+            )
         total = sum(self.stage.loss_weights.get(term, 1.0) * loss for term, loss in losses.items())
         if not bool(torch.isfinite(total)):
             raise UncloudedError(

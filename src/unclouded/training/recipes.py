@@ -49,9 +49,9 @@ _REAL = (
     Source(path="rice2", split="rice2-train-clean", weight=0.4),
 )
 _SIMULATED = (
-    Source(kind="clear", path="clear_s2_rgb", weight=0.12, cloudless=0.2),
-    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.75), weight=0.21, cloudless=0.2),
-    Source(kind="landscapes", weight=0.12, cloudless=0.2),
+    Source(kind="clear", path="clear_s2_rgb", weight=0.1, cloudless=0.2),
+    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.25, cloudless=0.2),
+    Source(kind="landscapes", weight=0.1, cloudless=0.2),
 )
 
 
@@ -76,11 +76,11 @@ def base() -> Recipe:
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": Stage(
-                steps=15000,
+                steps=22500,
                 batch_size=8,
                 size=128,
                 last_size=256,
-                last_share=0.63,
+                last_share=0.75,
                 lr=6e-4,
                 weight_decay=1e-4,
                 warmup=200,

@@ -58,6 +58,23 @@ def _rms_gradient(x: Tensor) -> Tensor:
     return torch.sqrt(down + right + 1e-8)
 
 
+OF_FUSED = {"log_mse": log_mse, "gradient": gradient_loss, "sharpness": sharpness_loss}
+AMPLIFIED = 20.0  # times the deviation of two samples is what `spread_loss` takes for that of the error
+
+
+def spread_loss(a: Tensor, b: Tensor, x0: Tensor, amplified: float = AMPLIFIED) -> Tensor:
+    """Asks two samples to differ where, and in proportion as, their mean is wrong: the CRPS of the clear image under a
+    normal distribution around that mean, whose deviation is the samples' times `amplified`, so that a single sample
+    loses next to nothing. The mean itself learns nothing from it.
+
+    For d and d' normal and independent, E|e − d| − E|d − d'| / 2 (Gneiting & Raftery 2007, eq. 21) is
+    E|e − d| − E|d| / √2; here d, of random sign, is the amplified distance of the samples.
+    """
+    error = ((a + b) / 2).detach() - x0
+    d = amplified * (a - b) / 2**0.5
+    return (((error + d).abs() + (error - d).abs()) / 2 - d.abs() / 2**0.5).mean()
+
+
 def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
     """E(y) against the clear image, both in [0, 1]. A prior with a loss of its own paper's states it as
     `training_losses`."""
@@ -99,14 +116,25 @@ class _Noised:
         settings: Stage = PLAIN,
     ) -> None:
         self.y, self.x0, self.x_E = model.condition(2 * y - 1), 2 * x0 - 1, x_E
+        self.schedule = model.schedule
         u = torch.rand(len(y), generator=generator)
         self.t = (model.schedule.T * u**settings.t_power).long().to(y.device)
-        self.eps = torch.randn(x0.shape, generator=generator).to(x0)
-        origin = self.x0
+        eps = self._draw(generator)
+        self.origin = self.x0
         if x_E is not None and settings.from_prior:
             swapped = torch.rand(len(y), generator=generator).to(x0) < settings.from_prior
-            origin = torch.where(swapped[:, None, None, None], x_E, self.x0)
-        self.x_t = model.schedule.add_noise(origin, self.eps, self.t)
+            self.origin = torch.where(swapped[:, None, None, None], x_E, self.x0)
+        self._noise(eps)
+
+    def renoise(self, generator: torch.Generator) -> None:
+        """Another ε on the same images at the same t."""
+        self._noise(self._draw(generator))
+
+    def _draw(self, generator: torch.Generator) -> Tensor:
+        return torch.randn(self.x0.shape, generator=generator).to(self.x0)
+
+    def _noise(self, eps: Tensor) -> None:
+        self.eps, self.x_t = eps, self.schedule.add_noise(self.origin, eps, self.t)
 
 
 def _ddpm(model: DE, batch: _Noised) -> tuple[Tensor, Tensor]:
@@ -148,15 +176,19 @@ def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, sett
 
 # Eq. 17: L_joint = λ L_DDPM + L_WA; λ is the factor of "ddpm" in the stage's loss_weights
 def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
-    """Where the stage's loss_weights name it, also the sharpness of the fused image, which teaches both networks
-    (ours)."""
+    """Also, where the stage's loss_weights name them, the losses of OF_FUSED and the spread of two samples, which teach
+    both networks (ours)."""
     x_E = _reference(model, y)
     batch = _Noised(model, y, x0, generator, x_E, settings)
     ddpm, x0_eps = _ddpm(model, batch)
     w = _weights(model, batch, x_E)
     losses = {"ddpm": ddpm, "wa": l_wa(batch.x0, x0_eps, x_E, w)}
-    if "sharpness" in settings.loss_weights:
-        losses["sharpness"] = sharpness_loss((1 - w) * x0_eps + w * x_E, batch.x0)
+    fused = (1 - w) * x0_eps + w * x_E
+    losses |= {term: loss(fused, batch.x0) for term, loss in OF_FUSED.items() if term in settings.loss_weights}
+    if "spread" in settings.loss_weights:
+        batch.renoise(generator)
+        w, (_, x0_eps) = _weights(model, batch, x_E), _ddpm(model, batch)
+        losses["spread"] = spread_loss(fused, (1 - w) * x0_eps + w * x_E, batch.x0)
     return losses
 
 

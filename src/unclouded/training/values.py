@@ -69,7 +69,7 @@ class Stage(_Value):
     decay: float = Field(0.0, ge=0, le=1)
     ema: float = Field(0.9999, ge=0, lt=1)
     clip: float = Field(1.0, gt=0)
-    loss_weights: dict[str, float] = {}  # factors of the stage's loss terms; a term that is not named has factor 1
+    loss_weights: dict[str, float] = {}  # factors of the loss terms, 1 where not named; joint has more of them if named
     validate_every: int = Field(2000, ge=1)
 
     def size_at(self, step: int) -> int:
@@ -126,8 +126,9 @@ class Recipe(_Value):
                 raise ValueError(
                     f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}"
                 )
-            if "sharpness" in stage.loss_weights and name != "joint":
-                raise ValueError(f"the loss sharpness is for the stage joint, not {name}")
+            for term in ("sharpness", "spread"):
+                if term in stage.loss_weights and name != "joint":
+                    raise ValueError(f"the loss {term} is for the stage joint, not {name}")
         unfit = self.stages.keys() - set(possible_stages(self.model))
         if unfit:
             raise ValueError(f"this model has no stage {unfit.pop()}; it has {', '.join(possible_stages(self.model))}")
