@@ -32,6 +32,7 @@ class Point:
     start: int | None
     spacing: str
     weight_floor: float
+    evaluations: float  # of the CNP for an image; fewer than `steps` where sampling settles
     psnr: float
     ssim: float
     sharpness: float  # gradient energy of the results over that of the clear images
@@ -39,30 +40,39 @@ class Point:
 
 
 def measure(method: Method, pairs: list, sampling: Sampling | None) -> Point:
+    evaluations = 0
+
+    def count(*_: object) -> None:
+        nonlocal evaluations
+        evaluations += 1
+
+    hook = method.restorer.model.cnp.register_forward_hook(count)
     began = time.perf_counter()
     scores = list(evaluate(method, pairs, paper))
+    hook.remove()
     seconds = (time.perf_counter() - began) / len(pairs)
     mean = {name: float(np.mean([s.values[name] for s in scores])) for name in ("psnr", "ssim")}
     sharpness = sum(s.values["gradient"] for s in scores) / sum(s.values["gradient_truth"] for s in scores)
     how = ("prior alone", 0, None, "", 1.0) if sampling is None else (
         sampling.sampler, sampling.steps, sampling.start, sampling.spacing, sampling.weight_floor
     )  # fmt: skip
-    return Point(*how, mean["psnr"], mean["ssim"], sharpness, seconds)
+    return Point(*how, evaluations / len(pairs), mean["psnr"], mean["ssim"], sharpness, seconds)
 
 
 def front(points: list[Point]) -> set[Point]:
     """The points than which nothing with as few evaluations has a higher PSNR."""
-    return {p for p in points if not any(q.steps <= p.steps and q.psnr > p.psnr for q in points)}
+    return {p for p in points if not any(q.evaluations <= p.evaluations and q.psnr > p.psnr for q in points)}
 
 
 def show(points: list[Point]) -> None:
     best = front(points)
-    print("| sampler | steps | start | spacing | floor | PSNR | SSIM | sharpness | s / image | front |")
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for p in sorted(points, key=lambda p: (p.steps, -p.psnr)):
+    print("| sampler | steps | start | spacing | floor | evaluations | PSNR | SSIM | sharpness | s / image | front |")
+    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    for p in sorted(points, key=lambda p: (p.evaluations, -p.psnr)):
         print(
             f"| {p.sampler} | {p.steps} | {p.start or 'T'} | {p.spacing} | {p.weight_floor} "
-            f"| {p.psnr:.2f} | {p.ssim:.4f} | {p.sharpness:.3f} | {p.seconds:.2f} | {'*' if p in best else ''} |"
+            f"| {p.evaluations:.1f} | {p.psnr:.2f} | {p.ssim:.4f} | {p.sharpness:.3f} | {p.seconds:.2f} "
+            f"| {'*' if p in best else ''} |"
         )
 
 
@@ -78,6 +88,7 @@ def main() -> None:
     parser.add_argument("--spacings", nargs="+", default=["trailing"])
     parser.add_argument("--floors", nargs="+", type=float, default=[0.3])
     parser.add_argument("--paper", action="store_true", help="also DDIM-50, the paper's")
+    parser.add_argument("--settle", nargs="+", type=float, default=[], help="also DDIM-50, ended at these tolerances")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
@@ -91,7 +102,9 @@ def main() -> None:
             options.samplers, options.steps, options.starts, options.spacings, options.floors
         )
     ]
-    for sampling in ways + ([PAPER] if options.paper else []):
+    ways += [PAPER] if options.paper else []
+    ways += [PAPER.model_copy(update={"settle": tolerance}) for tolerance in options.settle]
+    for sampling in ways:
         points.append(measure(Model(restorer, sampling), pairs, sampling))
         print(points[-1], flush=True)
     show(points)

@@ -187,6 +187,18 @@ def test_a_warm_start_needs_a_prior() -> None:
         _restorer(wa=False).restore(torch.rand(1, 3, 8, 8), sampling=Sampling(steps=2, start=300))
 
 
+def test_sampling_that_settles_takes_fewer_steps_whatever_the_batch() -> None:
+    restorer, y = _restorer(), torch.rand(2, 3, 9, 12)
+    every, taken = Sampling(steps=20), []
+    settling = every.model_copy(update={"settle": 0.5})  # no step moves x0 by more
+    alone = restorer.restore(y[:1], sampling=settling, on_step=lambda step: taken.append(step.index)).clear
+    assert taken == [0, 1]
+    torch.testing.assert_close(restorer.restore(y, sampling=settling).clear[:1], alone)
+    exact = restorer.restore(y, sampling=every).clear
+    assert torch.equal(restorer.restore(y, sampling=every.model_copy(update={"settle": 1e-9})).clear, exact)
+    assert not torch.equal(exact[:1], alone)
+
+
 def test_the_weights_of_one_step_and_the_mean_of_all() -> None:
     restorer, y, steps = _restorer(), torch.rand(1, 3, 9, 12), Sampling(steps=3, samples=2, weight_floor=0)
     seen: dict[int, list[torch.Tensor]] = {1: [], 2: [], 3: []}

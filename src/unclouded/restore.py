@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from unclouded.diffusion.noise import noise_field
-from unclouded.diffusion.samplers import SAMPLERS, Step
+from unclouded.diffusion.samplers import SAMPLERS, Step, until_settled
 from unclouded.diffusion.schedule import timesteps
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
@@ -45,7 +45,8 @@ def restore(
 ) -> Restored:
     """Restore y [B, C, H, W] in [0, 1]. `origins` are each item's (row, col) in its scene (default 0, 0): noise is a
     function of scene position, so that overlapping tiles start alike. `on_step` sees every sampler step, of every
-    sample. W is that of step `weights_step` (counted from 1), or the mean over the steps."""
+    sample. W is that of step `weights_step` (counted from 1), or the mean over the steps (with `sampling.settle` over
+    those of the item that took most)."""
     reference = model.reference(y)
     if model.schedule is None:
         assert reference is not None, "an end-to-end model is its reference"
@@ -111,8 +112,8 @@ def _steps(
         options["noise"] = lambda index: noise(index + 1)
     if sampling.eta > 0:
         options["eta"] = sampling.eta
-    iterator: Iterator[Step] = SAMPLERS[sampling.sampler](denoiser, model.schedule, x_T, steps, **options)
-    return iterator
+    run: Iterator[Step] = SAMPLERS[sampling.sampler](denoiser, model.schedule, x_T, steps, **options)
+    return run if sampling.settle is None else until_settled(run, 2 * sampling.settle)  # x0 is in [−1, 1]
 
 
 def _noise(y: Tensor, origins: Sequence[Origin], seed: int, first_stream: int) -> Callable[[int], Tensor]:

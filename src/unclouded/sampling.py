@@ -10,7 +10,8 @@ class Sampling(BaseModel):
 
     `steps` evaluations of `sampler`, placed by `spacing` among the schedule's T; `start` < T begins there from the
     noised reference prior (warm start) instead of from pure noise; `eta` is DDIM's stochasticity; W is clamped to
-    [`weight_floor`, 1] (η in the paper, 0.3); `samples` draws of noise share one evaluation of the prior.
+    [`weight_floor`, 1] (η in the paper, 0.3); an image is finished early where its x0 moves by no more than `settle` in
+    a step (root mean square, of [0, 1]); `samples` draws of noise share one evaluation of the prior.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -20,6 +21,7 @@ class Sampling(BaseModel):
     start: int | None = Field(None, ge=1)
     eta: float = Field(0.0, ge=0)
     weight_floor: float = Field(0.3, ge=0, le=1)
+    settle: float | None = Field(None, gt=0, le=1)
     seed: int = Field(0, ge=0)
     samples: int = Field(1, ge=1)
 

@@ -60,7 +60,7 @@ def plan(
     layers = ("clear", *(["spread"] if options.uncertainty_out else []), *(["w"] if options.weights_out else []))
     if options.uncertainty_out and sampling is not None and sampling.samples < 2:
         raise UsageError("One sample has no spread. Ask for --samples 2 or more, or leave --uncertainty-out out.")
-    _check_weights_step(options, sampling)
+    _check_weights(options, sampling)
     return Job(
         scene=scene,
         restorer=restorer,
@@ -136,7 +136,11 @@ def _check_conditions(restorer: RestorerLike, options: SceneOptions) -> None:
         raise UsageError(f"The model {name} takes no radar image. Leave --sar out, or choose a model that takes one.")
 
 
-def _check_weights_step(options: SceneOptions, sampling: Sampling | None) -> None:
+def _check_weights(options: SceneOptions, sampling: Sampling | None) -> None:
+    if options.weights_out is not None and sampling is not None and sampling.settle is not None:
+        raise UsageError(
+            "With --settle tiles take different steps, so W has no mean. Leave --settle or --weights-out out."
+        )
     step, steps = options.weights_step, None if sampling is None else sampling.steps
     if step is None:
         return

@@ -243,6 +243,8 @@ BAD_OPTIONS = [
     (["--start", "0"], "--start 0 is not possible", 2),
     (["--sampler", "euler"], "--sampler euler", 2),
     (["--weight-floor", "2"], "--weight-floor 2", 2),
+    (["--settle", "0"], "--settle 0", 2),
+    (["--weights-out", "{}/w.tif", "--settle", "0.01"], "tiles take different steps", 2),
     (["--max-memory", "lots"], "2GB or 512MB", 2),
     (["--max-memory", "9MB"], "is too little", 1),
     (["--mask-dilate", "3"], "shape a mask file", 2),

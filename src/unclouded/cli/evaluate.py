@@ -59,6 +59,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help="Instead of the quality's.")
 @click.option("--start", type=click.IntRange(min=1), help="Warm start: begin at this step, from the noised prior.")
 @click.option("--weight-floor", type=click.FloatRange(0, 1), help="Least weight of the prior (default: the model's).")
+@click.option("--settle", type=float, metavar="RMS", help="Finish an image where a step moves it by no more than this.")
 @click.option("--samples", type=click.IntRange(min=1), help="Draws whose mean is scored (default: the model's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise (default: the model's).")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="OUT.safetensors",
@@ -165,7 +166,7 @@ def _method(model: str, options: dict[str, Any]) -> "Method":
         return Input(restorer.bands)
     if options["prior_only"]:
         return Prior(restorer)
-    names = ("steps", "sampler", "start", "weight_floor", "samples", "seed")
+    names = ("steps", "sampler", "start", "weight_floor", "settle", "samples", "seed")
     changes = {name: options[name] for name in names if options[name] is not None}
     sampling = restorer.card.at(options["quality"])
     if options["no_prior"] and sampling.start is not None:

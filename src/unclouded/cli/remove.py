@@ -48,6 +48,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
+SAMPLING = ("steps", "sampler", "start", "weight_floor", "settle", "samples", "seed")
+
+
 @click.command()
 @click.argument("input", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT", type=FILE)
@@ -63,6 +66,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--sampler", help="ddim, ddpm, dpm or unipc, instead of the quality's.")
 @click.option("--start", type=int, metavar="T0", help="Warm start: begin at this step, from the noised prior.")
 @click.option("--weight-floor", type=float, help="Least weight of the reference prior, 0 to 1.")
+@click.option(
+    "--settle", type=float, metavar="RMS", help="Finish a tile early where a step moves it by no more than this."
+)
 @click.option("--samples", type=int, help="Draw this many and write their mean.")
 @click.option("--seed", type=int, help="Seed of the noise.")
 @click.option("--date", "dates", multiple=True, type=FILE, metavar="FILE",
@@ -119,7 +125,7 @@ def remove(
     GeoTIFF (and what GDAL reads), PNG, JPEG and WebP; OUTPUT has the same grid, bands and numbers. OUTPUT appears when
     it is whole. After Ctrl-C or a full disk, --resume goes on.
     """
-    changed = {name: given.pop(name) for name in ("steps", "sampler", "start", "weight_floor", "samples", "seed")}
+    changed = {name: given.pop(name) for name in SAMPLING}
     options = {
         **given,
         "sampling": {name: value for name, value in changed.items() if value is not None},
