@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.evaluation import metrics
 from unclouded.models import store
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.unet import UNetConfig
@@ -27,9 +28,11 @@ from unclouded.training.stages import (
     _Noised,
     l_coarse,
     l_joint_terms,
+    l_prior,
     log_mse,
     sharpness_loss,
     spread_loss,
+    ssim_loss,
 )
 
 STAGES = ("prior", "coarse", "weights", "joint")
@@ -218,6 +221,19 @@ def test_the_priors_loss_is_psnr() -> None:
     b = torch.zeros(2, 3, 8, 8)
     a = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.01)])  # 20 and 40 dB
     assert float(log_mse(a, b, 0.0)) == pytest.approx(-0.015 * math.log(10) / 10 * 30)
+
+
+@pytest.mark.parametrize("bands", [2, 3])
+def test_ssim_is_the_metrics_own(bands: int) -> None:
+    a = torch.rand(2, bands, 40, 24)
+    b = (a + 0.3 * torch.rand(2, bands, 40, 24)).clamp(0, 1)
+    measured = [metrics.ssim(*(metrics.luma(x.numpy())[None] for x in pair), 1.0) for pair in zip(a, b, strict=True)]
+    assert float(ssim_loss(a, b)) == pytest.approx(1 - np.mean(measured), abs=1e-5)
+    how = Stage(steps=1, batch_size=2, loss_weights={"ssim": 0.1})
+    model = DE(_recipe().model).train()  # type: ignore[arg-type]
+    y, x0 = torch.rand(2, 2, 3, 32, 32)
+    assert l_prior(model, y, x0, torch.Generator(), how).keys() == {"log_mse", "gradient", "ssim"}
+    assert l_prior(model, y, x0, torch.Generator()).keys() == {"log_mse", "gradient"}
 
 
 def test_sharpness_asks_for_fine_structure_and_not_for_its_place() -> None:

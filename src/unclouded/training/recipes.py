@@ -87,6 +87,7 @@ def base() -> Recipe:
                 decay=0.33,
                 ema=0.999,
                 clip=0.5,
+                loss_weights={"ssim": 0.15},
                 validate_every=400,
             ),
             "coarse": Stage(

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclouded.diffusion.losses import l_ddpm, l_wa
+from unclouded.evaluation.metrics import LUMA, WINDOW_RADIUS, WINDOW_SIGMA
 from unclouded.models.de import DE
 from unclouded.models.end_to_end import EndToEnd
 from unclouded.training.adversarial import METHODS, AdversarialStep, adversarial_step
@@ -29,7 +30,7 @@ TRAINS: dict[StageName, tuple[str, ...]] = {
     "joint": ("cnp", "wa"),
     "diffcr": ("network",),
 }
-DIFFUSES = ("coarse", "weights", "joint")  # stages whose losses draw an x_t, as their settings say
+CONFIGURED = ("prior", "coarse", "weights", "joint")  # stages whose losses depend on their settings
 PLAIN = Stage(steps=1, batch_size=1)  # the paper's settings
 
 
@@ -46,6 +47,30 @@ def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
     for dim in (-2, -1):
         loss = loss + (a.diff(dim=dim) - b.diff(dim=dim)).abs().mean()
     return loss
+
+
+def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
+    """1 − SSIM of the luma (of other than three bands: of their mean), as the protocol `paper` measures it; images in
+    [0, 1]."""
+    with torch.autocast(a.device.type, enabled=False):  # differences of squares need their digits
+        a, b = _luma(a.float()), _luma(b.float())
+        rows, cols = (_windows(size, a) for size in a.shape[-2:])
+        mu_a, mu_b, aa, bb, ab = rows @ torch.stack((a, b, a * a, b * b, a * b)) @ cols.T
+        c1, c2 = 0.01**2, 0.03**2
+        structure = (2 * (ab - mu_a * mu_b) + c2) / (aa - mu_a**2 + bb - mu_b**2 + c2)
+        similarity: Tensor = structure * (2 * mu_a * mu_b + c1) / (mu_a**2 + mu_b**2 + c1)
+        return 1 - similarity.mean()
+
+
+def _luma(x: Tensor) -> Tensor:
+    return torch.einsum("bchw,c->bhw", x, x.new_tensor(LUMA)) if x.shape[1] == len(LUMA) else x.mean(dim=1)
+
+
+def _windows(size: int, like: Tensor) -> Tensor:
+    """[size − 10, size]: row i times an image's rows is their Gaussian mean around row i + 5."""
+    offsets = torch.arange(size) - torch.arange(WINDOW_RADIUS, size - WINDOW_RADIUS)[:, None]
+    weights = torch.exp(-0.5 * (offsets / WINDOW_SIGMA) ** 2) * (offsets.abs() <= WINDOW_RADIUS)
+    return (weights / weights.sum(dim=1, keepdim=True)).to(like)
 
 
 def sharpness_loss(a: Tensor, b: Tensor) -> Tensor:
@@ -75,9 +100,9 @@ def spread_loss(a: Tensor, b: Tensor, x0: Tensor, amplified: float = AMPLIFIED) 
     return (((error + d).abs() + (error - d).abs()) / 2 - d.abs() / 2**0.5).mean()
 
 
-def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Generator) -> Losses:
-    """E(y) against the clear image, both in [0, 1]. A prior with a loss of its own paper's states it as
-    `training_losses`."""
+def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
+    """E(y) against the clear image, both in [0, 1]; also by SSIM, where the stage's loss_weights name it. A prior with
+    a loss of its own paper's states it as `training_losses`."""
     _seed(generator)
     y = _optical(model, y)
     own: Callable[[Tensor, Tensor], Losses] | None = getattr(model.prior, "training_losses", None)
@@ -85,7 +110,8 @@ def l_prior(model: DE | EndToEnd, y: Tensor, x0: Tensor, generator: torch.Genera
         return own(y, x0)
     assert model.prior is not None, "the stage 'prior' needs a reference prior"
     x_E = model.prior(y)
-    return {"log_mse": log_mse(x_E, x0), "gradient": gradient_loss(x_E, x0)}
+    losses = {"log_mse": log_mse(x_E, x0), "gradient": gradient_loss(x_E, x0)}
+    return losses | ({"ssim": ssim_loss(x_E, x0)} if "ssim" in settings.loss_weights else {})
 
 
 def _optical(model: DE | EndToEnd, y: Tensor) -> Tensor:
@@ -222,7 +248,7 @@ class StageModule(nn.Module):
         super().__init__()
         self.model = model
         self.stage = stage
-        self.options = {"settings": settings} if settings and stage in DIFFUSES else {}
+        self.options = {"settings": settings} if settings and stage in CONFIGURED else {}
         self.adversary: AdversarialStep | None = None
         if stage == "prior":
             self.adversary = _adversary(cast(DE | EndToEnd, model), perceptual)

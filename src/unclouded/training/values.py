@@ -126,9 +126,9 @@ class Recipe(_Value):
                 raise ValueError(
                     f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}"
                 )
-            for term in ("sharpness", "spread"):
-                if term in stage.loss_weights and name != "joint":
-                    raise ValueError(f"the loss {term} is for the stage joint, not {name}")
+            for term, where in {"sharpness": "joint", "spread": "joint", "ssim": "prior"}.items():
+                if term in stage.loss_weights and name != where:
+                    raise ValueError(f"the loss {term} is for the stage {where}, not {name}")
         unfit = self.stages.keys() - set(possible_stages(self.model))
         if unfit:
             raise ValueError(f"this model has no stage {unfit.pop()}; it has {', '.join(possible_stages(self.model))}")
