@@ -12,6 +12,7 @@ import argparse
 import json
 import os
 import sys
+import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -19,14 +20,14 @@ from typing import Any
 import evaluation
 import scenes
 import tile
+from held_out import sentinel2_pairs
 from measuring import machine
-from unclouded.datasets.pairs import read_pairs
+from unclouded.datasets.pairs import Pair, read_pairs
 from unclouded.evaluation.evaluate import spread_out
 from unclouded.models import store
 from unclouded.restore import Restorer, load
 
 DATA = Path(os.environ.get("UNCLOUDED_DATA", "../shared/data"))
-PAIRS = ("rice2", "rice2-val")  # of three bands
 
 
 def models(names: list[str]) -> list[Restorer]:
@@ -43,8 +44,8 @@ def tiles(restorers: list[Restorer], rates: dict[str, Any], data: Path, rounds: 
         result = tile.measure(restorer, rates, rounds)
         why_not = without_quality(restorer, data)
         if why_not is None:
-            pairs = spread_out(read_pairs(data / PAIRS[0], PAIRS[1]), tile.LEAST_PAIRS)
-            result["quality"] = tile.quality(restorer, pairs)
+            with tempfile.TemporaryDirectory() as folder:
+                result["quality"] = tile.quality(restorer, real_pairs(restorer.model.bands, data, Path(folder)))
         print(tile.table(result), end="\n\n", flush=True)
         if why_not is not None:
             say(f"Quality of {restorer.card.name} not compared: {why_not}.")
@@ -52,13 +53,20 @@ def tiles(restorers: list[Restorer], rates: dict[str, Any], data: Path, rounds: 
     return found
 
 
+def real_pairs(bands: int, data: Path, folder: Path) -> list[Pair]:
+    """RICE2's validation list for three bands; for four, quarters of SEN12MS-CR pairs, written to `folder`."""
+    found = read_pairs(data / "rice2", "rice2-val") if bands == 3 else read_pairs(sentinel2_pairs(data, folder))
+    return spread_out(found, tile.LEAST_PAIRS)
+
+
 def without_quality(restorer: Restorer, data: Path) -> str | None:
     """Why the quality cannot be compared; None if it can."""
     if restorer.card.training is None:
         return "it is not trained"
-    if restorer.model.bands != 3:
+    folder = {3: "rice2", 4: "sen12mscr"}.get(restorer.model.bands)
+    if folder is None:
         return f"there are no real pairs of its {restorer.model.bands} bands at hand"
-    return None if (data / PAIRS[0]).is_dir() else f"there are no pairs in {data / PAIRS[0]}"
+    return None if (data / folder).is_dir() else f"there are no pairs in {data / folder}"
 
 
 def say(text: str) -> None:
@@ -68,7 +76,7 @@ def say(text: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", action="append", default=[], help="instead of all that ship; may be repeated")
-    parser.add_argument("--data", type=Path, default=DATA, help="the folder that holds rice2")
+    parser.add_argument("--data", type=Path, default=DATA, help="the folder that holds rice2 and sen12mscr")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--quick", action="store_true", help="without the whole scenes")
     parser.add_argument("--out", type=Path, default=Path("bench.json"))

@@ -33,7 +33,7 @@ def lists(bands: int, data: Path, held_out: Path) -> dict[Path, str | None]:
     """What a model of so many bands is measured on: folder -> written list, or None for all of a folder's pairs."""
     if bands == 3:
         return {data / "rice1": "rice1-val", data / "rice2": "rice2-val", held_out / "half_metre": None}
-    return {held_out / "rgbn": None, held_out / "landscapes": None}
+    return {held_out / name: None for name in ("rgbn", "landscapes", "sentinel2")}
 
 
 def measure(model: Path, folders: dict[Path, str | None], protocol: str, limit: int | None) -> list[Measurement]:

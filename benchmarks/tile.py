@@ -29,7 +29,6 @@ from unclouded.training.recipes import recipe
 
 SIDE = 256
 POINTS = ("fast", "balanced")
-SHRINK = 2  # RICE's 512² images are averaged to the paper's 256²
 LEAST_PAIRS = 30
 
 
@@ -94,7 +93,7 @@ def quality(restorer: Restorer, pairs: list[Pair]) -> dict[str, Any]:
     exact = Restorer(copy.deepcopy(restorer.model), restorer.card, "cpu", precision="fp32")
     methods = {name: Model(restorer, restorer.card.at(name)) for name in POINTS} | {"paper": Model(exact, PAPER)}
     scores = {
-        name: np.mean([[s.values[k] for k in ("psnr", "ssim")] for s in evaluate(m, pairs, protocol, shrink=SHRINK)], 0)
+        name: np.mean([[s.values[k] for k in ("psnr", "ssim")] for s in evaluate(m, pairs, protocol)], 0)
         for name, m in methods.items()
     }
     psnr, ssim = scores["paper"]
