@@ -5,7 +5,7 @@ it, checked like any other.
 """
 
 from collections.abc import Callable, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -20,8 +20,9 @@ from unclouded.training.values import Recipe, Source, Stage, StageName
 __all__ = ["RECIPES", "Recipe", "Source", "Stage", "StageName", "recipe"]
 
 
-def _light_de(bands: int, channels: int = 32, prediction: Literal["residual", "refinement"] = "residual") -> DEConfig:
-    """The light prior; a CNP of this width and a WA on a space-to-depth grid of 4 (docs/decisions.md)."""
+def _light_de(bands: int, channels: int = 32) -> DEConfig:
+    """The light prior; a CNP of this width that refines it and a WA, both on a space-to-depth grid of 4
+    (docs/decisions.md)."""
     return DEConfig(
         bands=bands,
         prior="light",
@@ -40,7 +41,7 @@ def _light_de(bands: int, channels: int = 32, prediction: Literal["residual", "r
             scale_shift=False,
             patch=4,
         ),
-        prediction=prediction,
+        prediction="refinement",
     )
 
 
@@ -64,6 +65,27 @@ _LIMITS = (
     "Samples differ by little, so that their spread tells only roughly where the errors are",
     "Bands other than the model's pass through unchanged, clouds included",
 )
+
+
+def _refining(joint_steps: int, **loss_weights: float) -> dict[StageName, Stage]:
+    """The stages of a CNP that refines its prior, and so starts as good as it: short ones."""
+    step = {"batch_size": 8, "from_prior": 0.9, "t_power": 2, "warmup": 50}
+    return {
+        "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **step | {"batch_size": 16}),
+        "weights": Stage(steps=100, size=128, lr=3e-4, decay=0.4, ema=0.99, **step),
+        "joint": Stage(
+            steps=joint_steps,
+            size=128,
+            last_size=256,
+            last_share=0.4,
+            lr=4e-4,
+            decay=0.5,
+            ema=0.998,
+            validate_every=100,
+            loss_weights={"log_mse": 1, "gradient": 1, "spread": 1, **loss_weights},
+            **step,
+        ),
+    }
 
 
 def base() -> Recipe:
@@ -90,45 +112,9 @@ def base() -> Recipe:
                 loss_weights={"ssim": 0.15},
                 validate_every=400,
             ),
-            "coarse": Stage(
-                steps=3000,
-                batch_size=16,
-                size=64,
-                shrink=4,
-                lr=5e-4,
-                warmup=200,
-                decay=0.4,
-                ema=0.999,
-                validate_every=1000,
-            ),
-            "weights": Stage(
-                steps=500,
-                batch_size=8,
-                size=128,
-                last_size=256,
-                last_share=0.2,
-                from_prior=0.9,
-                lr=3e-4,
-                warmup=50,
-                decay=0.4,
-                ema=0.99,
-                validate_every=500,
-            ),
-            "joint": Stage(
-                steps=1600,
-                batch_size=8,
-                size=128,
-                last_size=256,
-                last_share=0.0625,
-                from_prior=0.9,
-                lr=3e-4,
-                warmup=50,
-                decay=0.4,
-                ema=0.995,
-                validate_every=400,
-            ),
+            **_refining(joint_steps=700),
         },
-        sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=500),
+        sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=300),
         limits=_LIMITS,
     )
 
@@ -137,20 +123,15 @@ def base_rgbn() -> Recipe:
     """Four bands (R, G, B, NIR), fine-tuned on simulated clouds: there is no open set of real pairs with NIR at hand.
     The prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
     full = base()
-    step = {"batch_size": 8, "from_prior": 0.9, "t_power": 2, "warmup": 50}
-    stages = {
-        "prior": full.stages["prior"].model_copy(
-            update={"steps": 1000, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 200}
-        ),
-        "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **step | {"batch_size": 16}),
-        "weights": Stage(steps=100, lr=3e-4, decay=0.4, ema=0.99, **step),
-        "joint": Stage(steps=300, lr=4e-4, decay=0.5, ema=0.998, loss_weights={"sharpness": 0.3}, **step),
-    }
+    prior = full.stages["prior"].model_copy(
+        update={"steps": 1000, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 200}
+    )
+    stages: dict[StageName, Stage] = {"prior": prior, **_refining(joint_steps=400, sharpness=0.3)}
     return full.model_copy(
         update={
             "name": "rgbn",
             "summary": "Light DE for red, green, blue and near infrared; fine-tuned from base on simulated clouds",
-            "model": _light_de(4, channels=24, prediction="refinement"),
+            "model": _light_de(4, channels=24),
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
