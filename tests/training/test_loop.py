@@ -1,7 +1,6 @@
 """Training: losses fall, a resumed run equals an uninterrupted one, only what a stage trains changes."""
 
 import json
-import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,6 @@ import torch
 from PIL import Image
 
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.evaluation import metrics
 from unclouded.models import store
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.unet import UNetConfig
@@ -21,19 +19,7 @@ from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training.data import ClearPool, Examples, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
-from unclouded.training.stages import (
-    AMPLIFIED,
-    LOSSES,
-    TRAINS,
-    _Noised,
-    l_coarse,
-    l_joint_terms,
-    l_prior,
-    log_mse,
-    sharpness_loss,
-    spread_loss,
-    ssim_loss,
-)
+from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse, l_joint_terms, l_prior
 
 STAGES = ("prior", "coarse", "weights", "joint")
 
@@ -216,53 +202,17 @@ def test_a_power_above_one_draws_more_small_steps() -> None:
         assert abs(float((t < 250).float().mean()) - share) < 0.04
 
 
-def test_the_priors_loss_is_psnr() -> None:
-    """Up to a factor: the mean over the images of their PSNR, not the PSNR of their mean error."""
-    b = torch.zeros(2, 3, 8, 8)
-    a = torch.stack([torch.full((3, 8, 8), 0.1), torch.full((3, 8, 8), 0.01)])  # 20 and 40 dB
-    assert float(log_mse(a, b, 0.0)) == pytest.approx(-0.015 * math.log(10) / 10 * 30)
-
-
-@pytest.mark.parametrize("bands", [2, 3])
-def test_ssim_is_the_metrics_own(bands: int) -> None:
-    a = torch.rand(2, bands, 40, 24)
-    b = (a + 0.3 * torch.rand(2, bands, 40, 24)).clamp(0, 1)
-    measured = [metrics.ssim(*(metrics.luma(x.numpy())[None] for x in pair), 1.0) for pair in zip(a, b, strict=True)]
-    assert float(ssim_loss(a, b)) == pytest.approx(1 - np.mean(measured), abs=1e-5)
-    how = Stage(steps=1, batch_size=2, loss_weights={"ssim": 0.1})
+def test_a_stage_has_further_losses_where_they_are_named() -> None:
     model = DE(_recipe().model).train()  # type: ignore[arg-type]
     y, x0 = torch.rand(2, 2, 3, 32, 32)
-    assert l_prior(model, y, x0, torch.Generator(), how).keys() == {"log_mse", "gradient", "ssim"}
+    named = Stage(steps=1, batch_size=2, loss_weights={"sharpness": 0.3})
+    assert l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), named).keys() == {"ddpm", "wa", "sharpness"}
+    named = Stage(steps=1, batch_size=2, loss_weights={"ssim": 0.1})
+    assert l_prior(model, y, x0, torch.Generator(), named).keys() == {"log_mse", "gradient", "ssim"}
     assert l_prior(model, y, x0, torch.Generator()).keys() == {"log_mse", "gradient"}
-
-
-def test_sharpness_asks_for_fine_structure_and_not_for_its_place() -> None:
-    image = torch.rand(2, 3, 16, 16)
-    assert sharpness_loss(image.flip(-1), image) < 1e-6
-    assert sharpness_loss(image / 2, image) > 0.1
-    model = DE(_recipe().model).train()  # type: ignore[arg-type]
-    y, x0 = torch.rand(2, 2, 3, 32, 32)
-    how = Stage(steps=1, batch_size=2, loss_weights={"sharpness": 0.3})
-    assert l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), how).keys() == {"ddpm", "wa", "sharpness"}
-    with pytest.raises(UsageError, match=r"sharpness is for the stage joint"):
-        recipe("base", ["stages.coarse.loss_weights={sharpness: 1}"])
-
-
-def test_spread_is_least_where_samples_differ_as_the_mean_errs() -> None:
-    noise = torch.Generator().manual_seed(0)
-    scale = torch.tensor([0.02, 0.2])[:, None]  # errors of two kinds of pixels
-    error, first, second = (torch.randn(2, 100_000, generator=noise) for _ in range(3))
-
-    def loss(deviation: torch.Tensor) -> float:
-        a, b = (deviation / AMPLIFIED * sample for sample in (first, second))
-        return float(spread_loss(a, b, (a + b) / 2 - scale * error))
-
-    calibrated = loss(scale)
-    for other in (0.8 * scale, 1.25 * scale, scale.flip(0), scale.mean().expand(2, 1), 0 * scale):
-        assert loss(other) > calibrated
-    a, b, x0 = (torch.rand(2, 3, 8, 8, requires_grad=name != 2) for name in range(3))
-    spread_loss(a, b, x0).backward()
-    assert torch.equal(a.grad, -b.grad)  # type: ignore[arg-type, operator]  # their mean stays where it is
+    for term in ("sharpness", "spread", "ssim"):
+        with pytest.raises(UsageError, match=rf"{term} is for the stage (joint|prior)"):
+            recipe("base", [f"stages.coarse.loss_weights={{{term}: 1}}"])
 
 
 def test_a_sample_pair_is_of_one_image_and_t_with_other_noise() -> None:

@@ -112,7 +112,7 @@ def base() -> Recipe:
                 loss_weights={"ssim": 0.15},
                 validate_every=400,
             ),
-            **_refining(joint_steps=700),
+            **_refining(joint_steps=700, sharpness=0.1),
         },
         sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=300),
         limits=_LIMITS,
