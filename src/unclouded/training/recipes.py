@@ -72,17 +72,17 @@ def _refining(joint_steps: int, **loss_weights: float) -> dict[StageName, Stage]
     step = {"batch_size": 8, "from_prior": 0.9, "t_power": 2, "warmup": 50}
     return {
         "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **step | {"batch_size": 16}),
-        "weights": Stage(steps=100, size=128, lr=3e-4, decay=0.4, ema=0.99, **step),
+        "weights": Stage(steps=20, size=128, lr=3e-4, ema=0.99, **step),
         "joint": Stage(
             steps=joint_steps,
             size=128,
             last_size=256,
-            last_share=0.4,
+            last_share=0.33,
             lr=4e-4,
             decay=0.5,
             ema=0.998,
             validate_every=100,
-            loss_weights={"log_mse": 1, "gradient": 1, "spread": 1, **loss_weights},
+            loss_weights={"wa": 0, "log_mse": 1, "gradient": 1, "spread": 1, **loss_weights},
             **step,
         ),
     }
@@ -112,7 +112,7 @@ def base() -> Recipe:
                 loss_weights={"ssim": 0.15},
                 validate_every=400,
             ),
-            **_refining(joint_steps=700, sharpness=0.1),
+            **_refining(joint_steps=450, sharpness=0.1),
         },
         sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=300),
         limits=_LIMITS,

@@ -138,19 +138,23 @@ def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, sett
 # Eq. 17: L_joint = λ L_DDPM + L_WA; λ is the factor of "ddpm" in the stage's loss_weights
 def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
     """Also, where the stage's loss_weights name them, the losses of OF_FUSED and the spread of two samples, which teach
-    both networks (ours)."""
+    both networks (ours): of the image as sampling fuses it, where W is at most 1."""
     x_E = _reference(model, y)
     batch = _Noised(model, y, x0, generator, x_E, settings)
     ddpm, x0_eps = _ddpm(model, batch)
     w = _weights(model, batch, x_E)
     losses = {"ddpm": ddpm, "wa": l_wa(batch.x0, x0_eps, x_E, w)}
-    fused = (1 - w) * x0_eps + w * x_E
+    fused = _fused(w, x0_eps, x_E)
     losses |= {term: loss(fused, batch.x0) for term, loss in OF_FUSED.items() if term in settings.loss_weights}
     if "spread" in settings.loss_weights:
         batch.renoise(generator)
         w, (_, x0_eps) = _weights(model, batch, x_E), _ddpm(model, batch)
-        losses["spread"] = spread_loss(fused, (1 - w) * x0_eps + w * x_E, batch.x0)
+        losses["spread"] = spread_loss(fused, _fused(w, x0_eps, x_E), batch.x0)
     return losses
+
+
+def _fused(w: Tensor, x0_eps: Tensor, x_E: Tensor) -> Tensor:
+    return torch.lerp(x0_eps, x_E, w.clamp(max=1))
 
 
 LOSSES: dict[StageName, Callable[..., Losses]] = {  # (model, y, x0, generator[, settings]) -> loss terms
