@@ -62,7 +62,7 @@ _LIMITS = (
     "Snow and bright sand may be taken for cloud and darkened; give a mask",
     "Open sea may keep faint traces of cloud edges",
     "Clear ground beside thick cloud may darken by some per cent, at 0.5 m above all; give a mask",
-    "Samples differ by little, so that their spread tells only roughly where the errors are",
+    "The spread of samples is right on average and tells uncertain images apart, but only roughly where in one it errs",
     "Bands other than the model's pass through unchanged, clouds included",
 )
 
@@ -124,7 +124,7 @@ def base_rgbn() -> Recipe:
     The prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
     full = base()
     prior = full.stages["prior"].model_copy(
-        update={"steps": 1000, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 200}
+        update={"steps": 1500, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 250}
     )
     stages: dict[StageName, Stage] = {"prior": prior, **_refining(joint_steps=400, sharpness=0.3)}
     return full.model_copy(
