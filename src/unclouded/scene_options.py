@@ -11,7 +11,7 @@ from unclouded.sampling import Quality, Sampling
 from unclouded.scenes.bands import DnRange
 
 BATCH_SIZE = 4
-PANEL_WIDTH = 2048  # columns in memory at a time, unless --max-memory says otherwise
+PANEL_WIDTH = 2560  # columns in memory at a time, unless --max-memory says otherwise
 
 
 @dataclass(frozen=True)
