@@ -15,7 +15,7 @@ from torch import Tensor
 from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.partial import Partial
-from unclouded.scenes.probe import sample_windows
+from unclouded.scenes.probe import sample, sample_windows
 from unclouded.scenes.raster import RasterScene, open_scene
 from unclouded.scenes.tiles import Window
 
@@ -128,3 +128,9 @@ def test_the_first_look_at_a_scene_is_spread_over_it(
         inside = [(w.row // 256, (w.bottom - 1) // 256) for w in windows if height > 1024]
         assert all(first == last for first, last in inside)
         assert Counter(w.row % 256 for w in windows).keys() == {0}
+
+
+def test_quantiles_of_a_large_scene_are_those_of_all_of_it(tmp_path: Path) -> None:
+    ramp = np.linspace(100, 9000, 900 * 800).reshape(1, 900, 800).astype(np.uint16)  # beyond QUANTILE_SAMPLES
+    with open_scene(write(tmp_path / "ramp.tif", ramp)) as scene:
+        np.testing.assert_allclose(sample(scene, [1])[:, 0], np.quantile(ramp, (0.5, 0.995, 1)), rtol=1e-3)

@@ -32,6 +32,8 @@ class Sampling(BaseModel):
         return self
 
 
+OPTIONS = ("steps", "sampler", "start", "weight_floor", "settle", "samples", "seed")  # what commands let one change
+
 PAPER = Sampling()  # Sui et al., section V: DDIM, 50 steps, η = 0.3
 
 Quality = Literal["fast", "balanced", "paper"]  # named points on a model's front of quality against evaluations

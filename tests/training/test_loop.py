@@ -19,7 +19,7 @@ from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training.data import ClearPool, Examples, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
-from unclouded.training.stages import LOSSES, TRAINS, _Noised, l_coarse, l_joint_terms, l_prior
+from unclouded.training.stages import LOSSES, TRAINS, _fused, _Noised, l_coarse, l_joint_terms, l_prior
 
 STAGES = ("prior", "coarse", "weights", "joint")
 
@@ -228,6 +228,12 @@ def test_a_sample_pair_is_of_one_image_and_t_with_other_noise() -> None:
     batch.renoise(torch.Generator().manual_seed(1))
     assert torch.equal(batch.t, t)
     assert not torch.equal(batch.x_t, x_t)
+
+
+def test_the_joint_stage_fuses_as_sampling_does() -> None:
+    x0_eps, x_E = torch.rand(2, 1, 3, 4, 4)
+    for w, expected in ((0.0, x0_eps), (1.0, x_E), (1.5, x_E), (0.25, 0.75 * x0_eps + 0.25 * x_E)):
+        torch.testing.assert_close(_fused(torch.full_like(x_E, w), x0_eps, x_E), expected)
 
 
 def test_a_loss_that_a_stage_does_not_have_is_refused(pairs: Path, tmp_path: Path) -> None:

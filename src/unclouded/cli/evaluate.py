@@ -154,6 +154,7 @@ def _method(model: str, options: dict[str, Any]) -> "Method":
     if options["input_only"] and not _asked_for_model():
         return Input()
     from unclouded.restore import load
+    from unclouded.sampling import OPTIONS
 
     restorer = load(model, device=options["device"], precision=options["precision"])
     for note in restorer.notes:
@@ -166,8 +167,7 @@ def _method(model: str, options: dict[str, Any]) -> "Method":
         return Input(restorer.bands)
     if options["prior_only"]:
         return Prior(restorer)
-    names = ("steps", "sampler", "start", "weight_floor", "settle", "samples", "seed")
-    changes = {name: options[name] for name in names if options[name] is not None}
+    changes = {name: options[name] for name in OPTIONS if options[name] is not None}
     sampling = restorer.card.at(options["quality"])
     if options["no_prior"] and sampling.start is not None:
         changes["start"] = None  # a warm start is one from the prior

@@ -48,9 +48,6 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-SAMPLING = ("steps", "sampler", "start", "weight_floor", "settle", "samples", "seed")
-
-
 @click.command()
 @click.argument("input", metavar="INPUT")
 @click.argument("output", metavar="OUTPUT", type=FILE)
@@ -125,7 +122,9 @@ def remove(
     GeoTIFF (and what GDAL reads), PNG, JPEG and WebP; OUTPUT has the same grid, bands and numbers. OUTPUT appears when
     it is whole. After Ctrl-C or a full disk, --resume goes on.
     """
-    changed = {name: given.pop(name) for name in SAMPLING}
+    from unclouded.sampling import OPTIONS
+
+    changed = {name: given.pop(name) for name in OPTIONS}
     options = {
         **given,
         "sampling": {name: value for name, value in changed.items() if value is not None},

@@ -46,7 +46,7 @@ def provenance_tags(
     model: str, digest: str, sampling: Sampling | None, mask: str, source: str, date: str
 ) -> dict[str, str]:
     """What made a file, for the default metadata domain, where copies by GDAL keep it."""
-    drawn = {} if sampling is None else sampling.model_dump(exclude={"eta", "spacing"}, exclude_none=True)
+    drawn = {} if sampling is None else sampling.model_dump(exclude_none=True)
     facts = {
         "VERSION": __version__,
         "MODEL": model,

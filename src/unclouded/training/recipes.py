@@ -62,7 +62,7 @@ _LIMITS = (
     "Snow and bright sand may be taken for cloud and darkened; give a mask",
     "Open sea may keep faint traces of cloud edges",
     "Clear ground beside thick cloud may darken by some per cent, at 0.5 m above all; give a mask",
-    "The spread of samples is right on average and tells uncertain images apart, but only roughly where in one it errs",
+    "The spread of four samples is right on average; it tells uncertain images apart, hardly the pixels within one",
     "Bands other than the model's pass through unchanged, clouds included",
 )
 
