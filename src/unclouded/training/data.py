@@ -22,6 +22,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.bands import BandSet, backscatter
 from unclouded.scenes.landscape import landscape
 from unclouded.scenes.simulate import KINDS, Kind, simulate_clouds
+from unclouded.training.cloud_layers import CloudLayer, cloud_layer
 from unclouded.training.values import Source, Stage
 
 logger = logging.getLogger(__name__)
@@ -52,13 +53,19 @@ class PairPool:
     """Real pairs: a random crop of a random pair. Decoded once and kept, or, beyond `keep` bytes, read when drawn.
 
     The cloudy image of a pair is its first `frames` dates, one after another, and Sentinel-1's bands if `sar`:
-    [frames·C + sar, H, W].
+    [frames·C + sar, H, W]. The share `transplanted` of the examples has the cloud of another pair (one date, no sar).
     """
 
     def __init__(
-        self, pairs: Sequence[Pair], bands: BandSet, frames: int = 1, sar: int = 0, keep: float = KEEP_BYTES
+        self,
+        pairs: Sequence[Pair],
+        bands: BandSet,
+        frames: int = 1,
+        sar: int = 0,
+        keep: float = KEEP_BYTES,
+        transplanted: float = 0.0,
     ) -> None:
-        self.pairs, self.bands, self.frames, self.sar = pairs, bands, frames, sar
+        self.pairs, self.bands, self.frames, self.sar, self.transplanted = pairs, bands, frames, sar, transplanted
         first = self._read(pairs[0])
         kept = len(pairs) * sum(image.nbytes for image in first if image is not None) <= keep
         self.images = [first, *map(self._read, pairs[1:])] if kept else None
@@ -98,6 +105,19 @@ class PairPool:
         return np.concatenate([*dates, *radar]), self.bands.to_model(images.clear)
 
     def draw(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]:
+        cloudy, clear = self._crop(rng, side)
+        if self.transplanted and rng.random() < self.transplanted:
+            layer = self.layer(rng, side)
+            cloudy = layer.over(clear if layer.seen_through else cloudy)
+        return cloudy, clear
+
+    def layer(self, rng: np.random.Generator, side: int) -> CloudLayer:
+        """The cloud of a random crop, turned and flipped at random."""
+        turns, flip = int(rng.integers(4)), int(rng.choice([1, -1]))
+        cloudy, clear = (np.rot90(image, turns, axes=(1, 2))[:, :, ::flip] for image in self._crop(rng, side))
+        return cloud_layer(cloudy, clear)
+
+    def _crop(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]:
         images = self._images(int(rng.integers(len(self.pairs))))
         window = _window(rng, images.clear.shape[-2:], side)
         cut = Images(*(None if image is None else image[window] for image in images))  # type: ignore[arg-type]
@@ -108,7 +128,7 @@ class PairPool:
 class ClearPool:
     """Clear images at several ground sample distances, under simulated clouds (for `frames` dates, other clouds each);
     now and then with the bands in another order, so that the network also meets false colour, or without clouds, so
-    that it learns to leave clear ground alone."""
+    that it learns to leave clear ground alone. With `clouds` they are those of real pairs."""
 
     def __init__(
         self,
@@ -117,8 +137,10 @@ class ClearPool:
         false_colour: float = 0.2,
         frames: int = 1,
         cloudless: float = 0.0,
+        clouds: PairPool | None = None,
     ) -> None:
         self.images = images
+        self.clouds = clouds
         self.bands = tuple(bands)
         self.false_colour = false_colour
         self.frames = frames
@@ -141,6 +163,8 @@ class ClearPool:
     def _cloudy(self, clear: Array, rng: np.random.Generator) -> Array:
         if self.cloudless and rng.random() < self.cloudless:
             return clear
+        if self.clouds:
+            return self.clouds.layer(rng, clear.shape[-1]).over(clear)
         kind: Kind = rng.choice(KINDS)
         return simulate_clouds(clear, rng, kind=kind, bands=self.bands).cloudy
 
@@ -174,14 +198,16 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
     path = root / source.path
     if source.kind == "pairs":
         pairs = _share(read_pairs(path, source.split, source.dataset, source.drop_leaks), source, path)
-        return PairPool(_with_sar(pairs, path) if sar else pairs, bands, frames, sar)
+        kept = _with_sar(pairs, path) if sar else pairs
+        return PairPool(kept, bands, frames, sar, transplanted=source.transplanted)
     if sar:
         raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
     if source.kind == "landscapes":
         return ClearPool(_landscapes(source.count, bands.names), bands.names, false_colour, frames, source.cloudless)
     images = [_clear(file, bands, source) for file in clear_files(path)]
-    return ClearPool(images, bands.names, false_colour, frames, source.cloudless)
+    clouds = PairPool(read_pairs(root / source.clouds, source.split), bands) if source.clouds else None
+    return ClearPool(images, bands.names, false_colour, frames, source.cloudless, clouds)
 
 
 def clear_files(path: Path) -> list[Path]:

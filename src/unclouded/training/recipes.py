@@ -46,8 +46,9 @@ def _light_de(bands: int, channels: int = 32) -> DEConfig:
 
 
 _REAL = (
-    Source(path="rice1", split="rice1-train", weight=0.15),
-    Source(path="rice2", split="rice2-train-clean", weight=0.4),
+    Source(path="rice1", split="rice1-train", weight=0.15, transplanted=0.6),
+    Source(path="rice2", split="rice2-train-clean", weight=0.4, transplanted=0.4),
+    Source(kind="clear", path="clear_s2_rgb", clouds="rice1", split="rice1-train", weight=0.05),
 )
 _SIMULATED = (
     Source(kind="clear", path="clear_s2_rgb", weight=0.1, cloudless=0.2),
@@ -98,11 +99,11 @@ def base() -> Recipe:
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": Stage(
-                steps=22500,
+                steps=29000,
                 batch_size=8,
                 size=128,
                 last_size=256,
-                last_share=0.75,
+                last_share=0.8,
                 lr=6e-4,
                 weight_decay=1e-4,
                 warmup=200,

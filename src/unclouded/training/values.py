@@ -26,9 +26,10 @@ class Source(_Value):
 
     pairs: real pairs (a folder with cloud/ and label/, a manifest, or the layout of the known data set `dataset`, with
     its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
-    to b of a fixed order by a hash of the stem · clear: clear images, clouded by the simulator; of each only the share
-    `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise. The
-    share `cloudless` of the simulated examples gets no cloud.
+    to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has another pair's cloud
+    (training.cloud_layers) · clear: clear images, clouded by the simulator or, with `clouds`, by those of the pairs in
+    that folder (of `split`); of each only the share `rows` of its height, so that a strip can be held out · landscapes:
+    `count` generated ones, clouded by the simulator. The share `cloudless` of clear and landscapes gets no cloud.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
@@ -41,6 +42,8 @@ class Source(_Value):
     rows: tuple[float, float] = (0.0, 1.0)
     count: int = Field(24, ge=1)
     cloudless: float = Field(0.0, ge=0, lt=1)
+    transplanted: float = Field(0.0, ge=0, le=1)
+    clouds: str | None = None
 
 
 class Stage(_Value):
@@ -117,6 +120,8 @@ class Recipe(_Value):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if any(source.transplanted for source in self.sources) and (self.frames > 1 or self.sar):
+            raise ValueError("transplanted clouds are for models of one date without Sentinel-1")
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
         for name, stage in self.stages.items():

@@ -1,0 +1,67 @@
+"""Clouds of real pairs, lifted off their ground and laid over another: few pairs become many (ours).
+
+A cloudy image is taken as y = a·x + b, with x the clear one, a the transmission and b the light that the cloud adds. A
+network that meets the same ground under the same cloud in each epoch learns both by heart; this parts them.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import gaussian_filter, uniform_filter
+
+Array = NDArray[np.float32]
+
+RADIUS = 10  # of the windows in which y is regressed on x
+SEEN = 0.9  # correlation of y with x, both less their local means, above which the ground is seen through the cloud
+DAMPING = 2e-4  # variance of x below which a window says little of a, so that it takes that of the image
+OPAQUE = (0.1, 0.4)  # opacity at which another day's cloud begins to count, and at which it counts wholly
+CLOUD_WHITE = 0.5  # a cloud's brightest pixels are at least this
+EDGE = 1.5  # sigma of the smoothing of an opacity from brightness
+
+
+class CloudLayer(NamedTuple):
+    """transmission [1, H, W] and light [C, H, W] in [0, 1]; `seen_through`: of a veil over the very same ground, so that
+    it belongs over a clear image. Otherwise the layer holds the thicker parts alone, and what else differed between the
+    two days stays behind: it may be laid over a cloudy image, too."""
+
+    transmission: Array
+    light: Array
+    seen_through: bool
+
+    def over(self, ground: Array) -> Array:
+        """The ground [C, H, W] in [0, 1] under this layer."""
+        return np.clip(self.transmission * ground + self.light, 0, 1)
+
+
+def cloud_layer(cloudy: Array, clear: Array) -> CloudLayer:
+    """The cloud of a pair of images [C, H, W] in [0, 1].
+
+    Where the ground is seen through it, a is the slope of y on x in windows, as in the guided filter (He et al. 2013),
+    one for all bands; otherwise it follows from the brightness, the brightest pixels being opaque.
+    """
+    mean_x, mean_y = _windows(clear), _windows(cloudy)
+    covariance = (_windows(clear * cloudy) - mean_x * mean_y).mean(axis=0)
+    variance_x, variance_y = (
+        np.maximum(_windows(image * image) - mean * mean, 0).mean(axis=0)
+        for image, mean in ((clear, mean_x), (cloudy, mean_y))
+    )
+    product = float(variance_x.sum()) * float(variance_y.sum())
+    seen_through = float(covariance.sum()) > SEEN * np.sqrt(product) > 0
+    if seen_through:
+        slope = covariance.sum() / variance_x.sum()
+        local = (covariance + DAMPING * slope) / (variance_x + DAMPING)
+        a = np.clip(gaussian_filter(local, RADIUS / 2), 0, 1)[None]
+        return CloudLayer(a, cloudy - a * clear, True)
+    white = max(float(np.percentile(cloudy.min(axis=0), 99)), CLOUD_WHITE)
+    added = (cloudy - clear).mean(axis=0) / np.maximum(white - clear.mean(axis=0), 0.1)
+    opacity = gaussian_filter(np.clip(added, 0, 1), EDGE)
+    counts = np.clip((opacity - OPAQUE[0]) / (OPAQUE[1] - OPAQUE[0]), 0, 1)
+    counts = (counts * counts * (3 - 2 * counts))[None]
+    a = 1 - opacity[None]
+    return CloudLayer(1 - counts * (1 - a), counts * np.maximum(cloudy - a * clear, 0), False)
+
+
+def _windows(image: Array) -> Array:
+    side = 2 * RADIUS + 1
+    return np.asarray(uniform_filter(image, size=(0, side, side)), dtype=np.float32)
