@@ -21,9 +21,9 @@ EDGE = 1.5  # sigma of the smoothing of an opacity from brightness
 
 
 class CloudLayer(NamedTuple):
-    """transmission [1, H, W] and light [C, H, W] in [0, 1]; `seen_through`: of a veil over the very same ground, so that
-    it belongs over a clear image. Otherwise the layer holds the thicker parts alone, and what else differed between the
-    two days stays behind: it may be laid over a cloudy image, too."""
+    """transmission [1, H, W] and light [C, H, W] in [0, 1]. `seen_through`: a veil over the very same ground, which
+    belongs over a clear image. Otherwise the layer holds the thicker parts alone, without what else differed between
+    the two days, and may be laid over a cloudy image, too."""
 
     transmission: Array
     light: Array

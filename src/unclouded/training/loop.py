@@ -136,6 +136,8 @@ LATER = {
     "dataset": None,
     "drop_leaks": False,
     "share": [0.0, 1.0],
+    "transplanted": 0.0,
+    "clouds": None,
     "units": "display",
     "perceptual": None,
     "init": None,

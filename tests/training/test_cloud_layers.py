@@ -1,0 +1,105 @@
+"""Clouds lifted off one ground and laid over another."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from unclouded.errors import UsageError
+from unclouded.scenes.bands import BandSet
+from unclouded.scenes.fractal import fractal
+from unclouded.scenes.landscape import landscape
+from unclouded.training.cloud_layers import cloud_layer
+from unclouded.training.data import PairPool, open_pool
+from unclouded.training.recipes import recipe
+from unclouded.training.values import Source
+
+SIDE = 96
+BANDS = BandSet.display("red", "green", "blue")
+
+
+def ground(seed: int) -> np.ndarray:
+    return landscape(np.random.default_rng(seed), SIDE, SIDE, gsd=5.0)[:3]
+
+
+def veil(seed: int) -> np.ndarray:
+    """Opacity [1, H, W] between 0.2 and 0.6, smooth."""
+    smooth = fractal(np.random.default_rng(seed), SIDE, SIDE, outer=SIDE)
+    return (0.2 + 0.4 * (smooth - smooth.min()) / np.ptp(smooth))[None].astype(np.float32)
+
+
+def test_a_veil_is_found_and_gives_its_own_image_back() -> None:
+    clear, opacity = ground(0), veil(1)
+    cloudy = (1 - opacity) * clear + 0.7 * opacity
+    layer = cloud_layer(cloudy, clear)
+    assert layer.seen_through
+    np.testing.assert_allclose(layer.over(clear), cloudy, atol=1e-6)
+    assert np.abs(layer.transmission - (1 - opacity)).mean() < 0.05
+
+
+def test_a_veil_over_other_ground_is_what_the_veil_there_would_be() -> None:
+    clear, other, opacity = ground(0), ground(2), veil(1)
+    layer = cloud_layer((1 - opacity) * clear + 0.7 * opacity, clear)
+    expected = (1 - opacity) * other + 0.7 * opacity
+    assert np.sqrt(np.mean((layer.over(other) - expected) ** 2)) < 0.25 * np.sqrt(np.mean((other - expected) ** 2))
+
+
+def test_of_another_day_only_the_thick_cloud_comes_along() -> None:
+    clear, day, other = ground(0), ground(3) * 0.3 + 0.1, ground(2)
+    cloudy = day.copy()
+    cloudy[:, 30:60, 30:60] = 0.95
+    layer = cloud_layer(cloudy, clear * 0.3 + 0.1)
+    assert not layer.seen_through
+    under = layer.over(other)
+    np.testing.assert_allclose(under[:, 36:54, 36:54], 0.95, atol=0.02)
+    far = np.ones((SIDE, SIDE), bool)
+    far[22:68, 22:68] = False
+    assert np.abs(under - other)[:, far].mean() < 0.01
+
+
+def test_equal_images_without_any_structure_have_no_cloud() -> None:
+    flat = np.full((3, SIDE, SIDE), 0.4, np.float32)
+    layer = cloud_layer(flat, flat)
+    np.testing.assert_allclose(layer.over(ground(0)), ground(0), atol=1e-6)
+
+
+def write_pairs(root: Path, count: int) -> None:
+    for name in ("cloud", "label"):
+        (root / name).mkdir(parents=True)
+    for n in range(count):
+        clear, opacity = ground(n), veil(10 + n)
+        for name, image in (("label", clear), ("cloud", (1 - opacity) * clear + 0.7 * opacity)):
+            Image.fromarray((255 * image).round().astype(np.uint8).transpose(1, 2, 0)).save(root / name / f"{n}.png")
+
+
+def pool(root: Path, **fields: object) -> PairPool:
+    opened = open_pool(Source.model_validate(fields), root, BANDS)
+    assert isinstance(opened, PairPool)
+    return opened
+
+
+def test_a_transplanted_example_keeps_its_ground_and_takes_another_cloud(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 3)
+    plain, mixed = pool(tmp_path), pool(tmp_path, transplanted=1.0)
+    for seed in range(4):
+        (y, x0), (other, same) = (p.draw(np.random.default_rng(seed), 64) for p in (plain, mixed))
+        np.testing.assert_array_equal(same, x0)
+        assert np.abs(other - y).mean() > 0.01
+        assert other.min() >= 0
+        assert other.max() <= 1
+        again, _ = mixed.draw(np.random.default_rng(seed), 64)
+        np.testing.assert_array_equal(other, again)
+
+
+def test_clear_images_may_lie_under_the_clouds_of_pairs(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs", 2)
+    source = Source(kind="clear", path="pairs/label", clouds="pairs", cloudless=0.0)
+    y, x0 = open_pool(source, tmp_path, BANDS).draw(np.random.default_rng(0), 64)
+    opacity = 1 - np.polyfit(x0.ravel(), y.ravel(), 1)[0]
+    assert 0.15 < opacity < 0.65, "a veil of the pairs', not a simulated cloud"
+
+
+def test_transplanted_clouds_want_one_date() -> None:
+    with pytest.raises(UsageError, match="one date"):
+        recipe("base", ["model.frames=2"])
