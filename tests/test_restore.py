@@ -187,6 +187,29 @@ def test_a_warm_start_needs_a_prior() -> None:
         _restorer(wa=False).restore(torch.rand(1, 3, 8, 8), sampling=Sampling(steps=2, start=300))
 
 
+def _all_turned(x: torch.Tensor) -> list[torch.Tensor]:
+    return [torch.rot90(flipped, quarters, (-2, -1)) for flipped in (x, x.flip(-1)) for quarters in range(4)]
+
+
+@pytest.mark.parametrize(("copies", "same"), [(1, [0]), (2, [0, 2]), (4, [0, 1, 2, 3]), (8, list(range(8)))])
+def test_the_prior_of_an_ensemble_turns_with_the_image(copies: int, same: list[int]) -> None:
+    restorer, y = _restorer(), torch.rand(2, 3, 12, 20)
+    sampling = Sampling(steps=1, self_ensemble=copies)
+    priors = [restorer.restore(image, sampling=sampling).prior for image in _all_turned(y)]
+    assert priors[0] is not None
+    for n, (turned, expected) in enumerate(zip(priors, _all_turned(priors[0]), strict=True)):
+        assert torch.allclose(turned, expected, atol=1e-6) == (n in same)
+
+
+def test_the_ensemble_is_the_mean_of_the_turned_answers() -> None:
+    restorer, y = _restorer(), torch.rand(1, 3, 8, 8)
+    with torch.inference_mode():
+        half = torch.rot90(restorer.model.reference(torch.rot90(y, 2, (-2, -1))), 2, (-2, -1))
+        expected = (restorer.model.reference(y) + half) / 2
+    found = restorer.restore(y, sampling=Sampling(steps=1, self_ensemble=2)).prior
+    torch.testing.assert_close(found, expected)
+
+
 def test_sampling_that_settles_takes_fewer_steps_whatever_the_batch() -> None:
     restorer, y = _restorer(), torch.rand(2, 3, 9, 12)
     every, taken = Sampling(steps=20), []

@@ -47,7 +47,7 @@ def restore(
     function of scene position, so that overlapping tiles start alike. `on_step` sees every sampler step, of every
     sample. W is that of step `weights_step` (counted from 1), or the mean over the steps (with `sampling.settle` over
     those of the item that took most)."""
-    reference = model.reference(y)
+    reference = reference_mean(model, y, sampling.self_ensemble)
     if model.schedule is None:
         assert reference is not None, "an end-to-end model is its reference"
         return _decoded(getattr(model, "prior", None), y, reference, sampling, origins)
@@ -73,6 +73,30 @@ def restore(
     spread = (squares / (sampling.samples - 1)).sqrt() if sampling.samples > 1 else None
     w = None if weights.value is None else crop(weights.value, height, width)
     return Restored(clear, w, spread, reference)
+
+
+def reference_mean(model: "RestorationModel", y: Tensor, copies: int) -> Tensor | None:
+    """x_E as the mean of E over so many copies of y, turned by 180° or by quarters and flipped, each answer turned back
+    (geometric self-ensemble; Lim et al. 2017, arXiv 1707.02921); None if the model has no reference prior."""
+    total = model.reference(y)
+    if total is None or copies == 1:
+        return total
+    total = total.float()
+    for turn in range(1, copies):
+        quarters, flip = (2, False) if copies == 2 else (turn % 4, turn >= 4)
+        x_E = model.reference(_turned(y, quarters, flip))
+        assert x_E is not None
+        total = total + _turned_back(x_E.float(), quarters, flip)
+    return total / copies
+
+
+def _turned(x: Tensor, quarters: int, flip: bool) -> Tensor:
+    turned = torch.rot90(x, quarters, (-2, -1))
+    return (turned.flip(-1) if flip else turned).contiguous(memory_format=torch.channels_last)
+
+
+def _turned_back(x: Tensor, quarters: int, flip: bool) -> Tensor:
+    return torch.rot90(x.flip(-1) if flip else x, -quarters, (-2, -1))
 
 
 def _decoded(

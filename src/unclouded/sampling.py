@@ -11,7 +11,8 @@ class Sampling(BaseModel):
     `steps` evaluations of `sampler`, placed by `spacing` among the schedule's T; `start` < T begins there from the
     noised reference prior (warm start) instead of from pure noise; `eta` is DDIM's stochasticity; W is clamped to
     [`weight_floor`, 1] (η in the paper, 0.3); an image is finished early where its x0 moves by no more than `settle` in
-    a step (root mean square, of [0, 1]); `samples` draws of noise share one evaluation of the prior.
+    a step (root mean square, of [0, 1]); `samples` draws of noise share what the prior says. That is its mean over
+    `self_ensemble` copies of the image: itself, turned by 180° (2), by all quarter turns (4), these also flipped (8).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -22,6 +23,7 @@ class Sampling(BaseModel):
     eta: float = Field(0.0, ge=0)
     weight_floor: float = Field(0.3, ge=0, le=1)
     settle: float | None = Field(None, gt=0, le=1)
+    self_ensemble: Literal[1, 2, 4, 8] = 1
     seed: int = Field(0, ge=0)
     samples: int = Field(1, ge=1)
 
@@ -32,7 +34,8 @@ class Sampling(BaseModel):
         return self
 
 
-OPTIONS = ("steps", "sampler", "start", "weight_floor", "settle", "samples", "seed")  # what commands let one change
+# what commands let one change
+OPTIONS = ("steps", "sampler", "start", "weight_floor", "settle", "self_ensemble", "samples", "seed")
 
 PAPER = Sampling()  # Sui et al., section V: DDIM, 50 steps, η = 0.3
 

@@ -114,12 +114,22 @@ def test_the_prior_alone_and_the_input_are_other_methods(capsys, rice, model):
     assert len(set(found.values())) == 4
 
 
+@pytest.mark.parametrize("what", [[], ["--prior-only"]])
+def test_the_prior_of_turned_copies_is_another(capsys, rice, model, what):
+    plain, turned = (
+        json.loads(run(capsys, "evaluate", "--model", model, "--data", rice, "--json", *what, *more)[1])
+        for more in ([], ["--self-ensemble", 4])
+    )
+    assert turned["metrics"]["psnr"]["mean"] != plain["metrics"]["psnr"]["mean"]
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         (("--steps", 1001), "1001 sampling steps do not fit into 1000 steps"),
         (("--start", 1001), "A warm start at step 1001 is outside (0, 1000]"),
         (("--start", 20, "--steps", 30), "30 sampling steps do not fit into 20 steps"),
+        (("--self-ensemble", 3), "should be 1, 2, 4 or 8"),
     ],
 )
 def test_steps_and_starts_beyond_the_schedule_are_wrong_use(capsys, rice, model, options, message):

@@ -10,7 +10,7 @@ from unclouded.errors import UsageError
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.fractal import fractal
 from unclouded.scenes.landscape import landscape
-from unclouded.training.cloud_layers import cloud_layer
+from unclouded.training.cloud_layers import CloudLayer, cloud_layer
 from unclouded.training.data import PairPool, open_pool
 from unclouded.training.recipes import recipe
 from unclouded.training.values import Source
@@ -98,6 +98,22 @@ def test_clear_images_may_lie_under_the_clouds_of_pairs(tmp_path: Path) -> None:
     y, x0 = open_pool(source, tmp_path, BANDS).draw(np.random.default_rng(0), 64)
     opacity = 1 - np.polyfit(x0.ravel(), y.ravel(), 1)[0]
     assert 0.15 < opacity < 0.65, "a veil of the pairs', not a simulated cloud"
+
+
+def test_near_infrared_takes_the_clouds_of_rgb_pairs(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 2)
+    pool = open_pool(Source(kind="landscapes", count=1, clouds="."), tmp_path, BandSet.display("blue", "nir", "red"))
+    y, x0 = pool.draw(np.random.default_rng(5), 64)
+    slopes, added = np.transpose([np.polyfit(x0[band].ravel(), y[band].ravel(), 1) for band in range(3)])
+    assert np.ptp(slopes) < 0.1, "one veil for all bands"
+    assert added[1] == pytest.approx(added[2], abs=0.05)
+
+
+def test_a_band_that_the_layer_lacks_is_as_bright_as_its_first() -> None:
+    light = np.arange(3, dtype=np.float32)[:, None, None]
+    layer = CloudLayer(np.ones((1, 1, 1), np.float32), light, seen_through=True)
+    seen = layer.seen_in(("red", "green", "blue"), ("nir", "blue", "red"))
+    np.testing.assert_array_equal(seen.light.ravel(), [0, 2, 0])
 
 
 def test_transplanted_clouds_want_one_date() -> None:

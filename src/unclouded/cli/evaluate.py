@@ -60,6 +60,8 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--start", type=click.IntRange(min=1), help="Warm start: begin at this step, from the noised prior.")
 @click.option("--weight-floor", type=click.FloatRange(0, 1), help="Least weight of the prior (default: the model's).")
 @click.option("--settle", type=float, metavar="RMS", help="Finish an image where a step moves it by no more than this.")
+@click.option("--self-ensemble", type=int, metavar="1|2|4|8",
+              help="Average the prior over so many turned and flipped copies (default: the model's).")  # fmt: skip
 @click.option("--samples", type=click.IntRange(min=1), help="Draws whose mean is scored (default: the model's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise (default: the model's).")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="OUT.safetensors",
@@ -165,10 +167,10 @@ def _method(model: str, options: dict[str, Any]) -> "Method":
         restorer = uncalibrated(restorer)
     if options["input_only"]:
         return Input(restorer.bands)
-    if options["prior_only"]:
-        return Prior(restorer)
     changes = {name: options[name] for name in OPTIONS if options[name] is not None}
     sampling = restorer.card.at(options["quality"])
+    if options["prior_only"]:
+        return Prior(restorer, changed(sampling, changes))
     if options["no_prior"] and sampling.start is not None:
         changes["start"] = None  # a warm start is one from the prior
     return Model(restorer, changed(sampling, changes), use_prior=not options["no_prior"])

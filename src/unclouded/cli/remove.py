@@ -66,6 +66,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option(
     "--settle", type=float, metavar="RMS", help="Finish a tile early where a step moves it by no more than this."
 )
+@click.option("--self-ensemble", type=int, metavar="1|2|4|8",
+              help="Average the prior over so many turned and flipped copies of a tile.")  # fmt: skip
 @click.option("--samples", type=int, help="Draw this many and write their mean.")
 @click.option("--seed", type=int, help="Seed of the noise.")
 @click.option("--date", "dates", multiple=True, type=FILE, metavar="FILE",

@@ -127,9 +127,10 @@ def changed(sampling: "Sampling", changes: Mapping[str, Any]) -> "Sampling":
 
 @dataclass(frozen=True)
 class Prior:
-    """The reference prior of a model, x_E = E(y), without diffusion."""
+    """The reference prior of a model, x_E = E(y), without diffusion: as `sampling` (the card's) would start from it."""
 
     restorer: "Restorer"
+    sampling: "Sampling | None" = None
     what: What = "prior alone"
 
     @property
@@ -147,9 +148,12 @@ class Prior:
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         import torch
 
+        from unclouded.restore import reference_mean
+
         y = torch.from_numpy(cloudy).to(self.restorer.device)
+        copies = (self.sampling or self.restorer.card.sampling).self_ensemble
         with torch.inference_mode():
-            prior = self.restorer.model.reference(y)
+            prior = reference_mean(self.restorer.model, y, copies)
         if prior is None:
             raise UncloudedError(
                 f"The model {self.restorer.card.name} has no reference prior. Score the model itself, without "

@@ -88,7 +88,7 @@ class ModelCard(BaseModel):
         """The point of that name on the model's front of quality against evaluations; UsageError for another name.
 
         `paper` is the DE paper's, whatever the model. A card that names no `fast` point gives half the evaluations of
-        its default to DPM-Solver++.
+        its default to DPM-Solver++, and one to the prior.
         """
         if quality not in get_args(Quality):
             raise UsageError(f"There is no quality {quality!r}. Choose one of: {', '.join(get_args(Quality))}.")
@@ -96,7 +96,7 @@ class ModelCard(BaseModel):
             return PAPER
         if quality == "balanced":
             return self.sampling
-        halved = {"sampler": "dpm", "eta": 0.0, "steps": max(1, self.sampling.steps // 2)}
+        halved = {"sampler": "dpm", "eta": 0.0, "steps": max(1, self.sampling.steps // 2), "self_ensemble": 1}
         return self.fast or self.sampling.model_copy(update=halved)
 
 

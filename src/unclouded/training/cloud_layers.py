@@ -4,6 +4,7 @@ A cloudy image is taken as y = a·x + b, with x the clear one, a the transmissio
 network that meets the same ground under the same cloud in each epoch learns both by heart; this parts them.
 """
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -28,6 +29,10 @@ class CloudLayer(NamedTuple):
     transmission: Array
     light: Array
     seen_through: bool
+
+    def seen_in(self, own: Sequence[str], bands: Sequence[str]) -> "CloudLayer":
+        """The layer of the bands `own` in others: a cloud is about as bright in any further one as in the first."""
+        return self._replace(light=self.light[[own.index(band) if band in own else 0 for band in bands]])
 
     def over(self, ground: Array) -> Array:
         """The ground [C, H, W] in [0, 1] under this layer."""

@@ -30,6 +30,7 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float32]
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
 KEEP_BYTES = 8e9  # pairs that take more than this are read from disk whenever they are drawn
+RGB = BandSet.display("red", "green", "blue")
 LANDSCAPE_SIDE = 384
 LANDSCAPE_BANDS = ("red", "green", "blue", "nir")  # what scenes.landscape paints
 
@@ -164,7 +165,8 @@ class ClearPool:
         if self.cloudless and rng.random() < self.cloudless:
             return clear
         if self.clouds:
-            return self.clouds.layer(rng, clear.shape[-1]).over(clear)
+            layer = self.clouds.layer(rng, clear.shape[-1])
+            return layer.seen_in(self.clouds.bands.names, self.bands).over(clear)
         kind: Kind = rng.choice(KINDS)
         return simulate_clouds(clear, rng, kind=kind, bands=self.bands).cloudy
 
@@ -204,9 +206,10 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
         raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
     if source.kind == "landscapes":
-        return ClearPool(_landscapes(source.count, bands.names), bands.names, false_colour, frames, source.cloudless)
-    images = [_clear(file, bands, source) for file in clear_files(path)]
-    clouds = PairPool(read_pairs(root / source.clouds, source.split), bands) if source.clouds else None
+        images = _landscapes(source.count, bands.names)
+    else:
+        images = [_clear(file, bands, source) for file in clear_files(path)]
+    clouds = PairPool(read_pairs(root / source.clouds, source.split), RGB) if source.clouds else None
     return ClearPool(images, bands.names, false_colour, frames, source.cloudless, clouds)
 
 

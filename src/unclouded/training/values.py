@@ -27,9 +27,9 @@ class Source(_Value):
     pairs: real pairs (a folder with cloud/ and label/, a manifest, or the layout of the known data set `dataset`, with
     its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
     to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has another pair's cloud
-    (training.cloud_layers) · clear: clear images, clouded by the simulator or, with `clouds`, by those of the pairs in
-    that folder (of `split`); of each only the share `rows` of its height, so that a strip can be held out · landscapes:
-    `count` generated ones, clouded by the simulator. The share `cloudless` of clear and landscapes gets no cloud.
+    (training.cloud_layers) · clear: clear images, clouded by the simulator; of each only the share `rows` of its
+    height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise. With `clouds` the
+    clouds of both are those of the RGB pairs in that folder (of `split`). The share `cloudless` of both gets no cloud.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
