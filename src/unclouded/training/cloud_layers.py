@@ -36,7 +36,7 @@ class CloudLayer(NamedTuple):
 
     def over(self, ground: Array) -> Array:
         """The ground [C, H, W] in [0, 1] under this layer."""
-        return np.clip(self.transmission * ground + self.light, 0, 1)
+        return np.asarray(np.clip(self.transmission * ground + self.light, 0, 1), dtype=np.float32)
 
 
 def cloud_layer(cloudy: Array, clear: Array) -> CloudLayer:
