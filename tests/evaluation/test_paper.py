@@ -14,7 +14,7 @@ from unclouded.datasets import miniature
 from unclouded.datasets.images import read_image
 from unclouded.datasets.pairs import read_pairs
 from unclouded.errors import UsageError
-from unclouded.evaluation import costs, paper, sheets
+from unclouded.evaluation import cells, costs, paper, sheets
 from unclouded.evaluation.evaluate import Score
 from unclouded.evaluation.lpips import AlexFeatures
 from unclouded.models import store
@@ -56,8 +56,8 @@ def test_a_table_measures_what_is_here_and_says_what_is_not(capsys, tiny_models,
     prior = rows["MSDA-CR", "rice2", "1"]  # the prior inside the DE file
     assert prior["psnr ours"] != de["psnr ours"]
     for missing in (("CVAE", "rice2", "1"), ("DE-MSDA", "rice1", "1")):
-        assert rows[missing]["psnr ours"] == paper.NOT_RUN
-        assert rows[missing]["note"].startswith(paper.NOT_RUN)
+        assert rows[missing]["psnr ours"] == cells.NOT_RUN
+        assert rows[missing]["note"].startswith(cells.NOT_RUN)
     assert rows["DE-MSDA", "rice1", "1"]["psnr paper"] == "35.36"
     assert len(json.loads(out)["cells"]) == 18
     assert "| DE-MSDA | rice2 |" in (tmp_path / "o" / "table5.md").read_text()
@@ -71,10 +71,10 @@ def test_finished_cells_are_kept_until_something_changes(capsys, tiny_models, ti
     first = run(capsys, *arguments)[1]
     measured = []
     monkeypatch.setattr(
-        paper,
+        cells,
         "_measure",
         lambda *a: (
-            measured.append(a) or paper.Cell(a[0], a[1], a[2], {"psnr": dict.fromkeys(("mean", "low", "high"), 1.0)})
+            measured.append(a) or cells.Cell(a[0], a[1], a[2], {"psnr": dict.fromkeys(("mean", "low", "high"), 1.0)})
         ),
     )
     assert run(capsys, *arguments)[1] == first
@@ -89,9 +89,9 @@ def test_finished_cells_are_kept_until_something_changes(capsys, tiny_models, ti
 def test_the_resolution_gap_averages_the_test_images(capsys, tiny_models, tiny_rice, tmp_path):
     pairs = read_pairs(tiny_rice)
     table = paper.Table("table7", "t", (paper.Row("DE", (("de-msda-{data}", "model"),)),), ("rice2",), shrink=(1, 2))
-    cells = list(paper.run(table, paper.Setting(tiny_models, {"rice2": pairs[:2]}, tmp_path)))
-    assert [cell.shrink for cell in cells] == [1, 2]
-    assert cells[0].values["psnr"] != cells[1].values["psnr"]
+    one, two = cells.run(table, cells.Setting(tiny_models, {"rice2": pairs[:2]}, tmp_path))
+    assert (one.shrink, two.shrink) == (1, 2)
+    assert one.values["psnr"] != two.values["psnr"]
 
 
 def test_any_table_may_be_made_of_smaller_images(capsys, tiny_models, tiny_rice, stems, tmp_path):
@@ -135,7 +135,7 @@ def test_diffcrs_tables_take_its_variants_and_dates(capsys, tmp_path, name, titl
     measured = {method for (method, _, _), row in rows.items() if row["n"] == "1"}
     here = {"cloudy input", "N = 2", "N = 3", "x0", "ε", "mean and max (TCF)"}
     assert measured == here & set(titles)
-    assert all(row["psnr ours"] == paper.NOT_RUN for (m, d, _), row in rows.items() if m not in here or "old" in d)
+    assert all(row["psnr ours"] == cells.NOT_RUN for (m, d, _), row in rows.items() if m not in here or "old" in d)
 
 
 class Colours(torch.nn.Module):

@@ -88,6 +88,8 @@ def _score_table(name: str) -> None:
     def table(models: Path, folders: tuple[str, ...], splits: tuple[str, ...], **options: Any) -> None:
         from unclouded.evaluation import metrics
         from unclouded.evaluation import paper as tables
+        from unclouded.evaluation.cells import Setting, run
+        from unclouded.evaluation.table_files import lacking, write
 
         metrics.protocol(options["protocol"])
         wanted = tables.get(name)
@@ -97,18 +99,18 @@ def _score_table(name: str) -> None:
             wanted = replace(wanted, metrics=(*wanted.metrics, "fid"))
         data = _read_data(wanted.data, _pairs_of(folders), _pairs_of(splits), options["limit"])
         named = {key: options[key] for key in ("out", "protocol", "lpips", "fid", "device")}
-        setting = tables.Setting(models, data, sampling=_changes(options), **named)
+        setting = Setting(models, data, sampling=_changes(options), **named)
         cells = []
-        for cell in tables.run(wanted, setting):
+        for cell in run(wanted, setting):
             cells.append(cell)
             psnr = cell.values.get("psnr", {}).get("mean")
             what = cell.reason or f"PSNR {psnr:.2f} dB on {cell.n} images"
             click.echo(
                 f"{cell.method} on {cell.data}{f' / {cell.shrink}' if cell.shrink > 1 else ''}: {what}", err=True
             )
-        for sentence in tables.lacking(cells):
+        for sentence in lacking(cells):
             click.echo(f"Not run here: {sentence}", err=True)
-        _report(tables.write(wanted, cells, options["protocol"], options["out"]).values())
+        _report(write(wanted, cells, options["protocol"], options["out"]).values())
         if options["as_json"]:
             click.echo(json.dumps({"table": name, "cells": [cell._asdict() for cell in cells]}))
 

@@ -1,13 +1,13 @@
 """Table X: what each method of the papers costs, measured on one image of noise (neither weights nor content
 matter)."""
 
-import csv
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.evaluation.paper import latex
+from unclouded.evaluation.paper import published
+from unclouded.evaluation.table_files import write_rows
 
 if TYPE_CHECKING:
     from unclouded.models.base import RestorationModel
@@ -73,7 +73,6 @@ def measure_all(size: int, steps: int, repeats: int, only: Sequence[str], device
 
 def _measure(name: str, kind: str, size: int, steps: int, repeats: int, device: str) -> Cost:
     from unclouded.evaluation.complexity import measure
-    from unclouded.evaluation.paper import published
     from unclouded.sampling import Sampling
 
     model: RestorationModel = _build(kind).to(device)
@@ -108,25 +107,15 @@ def _note(name: str, own: int, printed: float | None, is_de: bool) -> str:
 def write(rows: Sequence[Cost], out: Path) -> list[Path]:
     """OUT/table10.csv, .md and .tex."""
     header = ["method", "parameters / M", "paper / M", "GMAC", "GFLOP", "memory / MB", "images / s", "steps", "note"]
-    texts = [_texts(row) for row in rows]
     first = rows[0]
-    lines = ["**Table X: cost of each method**", ""]
-    lines += [f"| {' | '.join(row)} |" for row in (header, ["---"] * len(header), *texts)]
     note = f"One image of {first.size}x{first.size} on {first.device}. 1 MAC = 2 FLOP, by torch's FlopCounterMode."
-    lines += ["", note, ""]
+    texts = [header, *(_texts(row) for row in rows)]
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / "table10.md").write_text("\n".join(lines), encoding="utf-8")
-        with (out / "table10.csv").open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([header, *texts])
-        (out / "table10.tex").write_text(
-            latex("Table X: cost of each method", note, [header, *texts]), encoding="utf-8"
-        )
+        return list(write_rows(out, "table10", "Table X: cost of each method", note, texts).values())
     except OSError as error:
         raise UncloudedError(
             f"{out} cannot be written: {error.strerror}. Choose a folder that you may write."
         ) from error
-    return [out / f"table10.{kind}" for kind in ("md", "csv", "tex")]
 
 
 def _texts(row: Cost) -> list[str]:

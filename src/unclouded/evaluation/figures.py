@@ -13,8 +13,8 @@ from unclouded.errors import UncloudedError, UsageError
 if TYPE_CHECKING:
     from unclouded.datasets.pairs import Pair
     from unclouded.diffusion.samplers import Step
+    from unclouded.evaluation.cells import Cell
     from unclouded.evaluation.metrics import Protocol
-    from unclouded.evaluation.paper import Cell
     from unclouded.restore import Restorer
     from unclouded.sampling import Sampling
 
