@@ -54,16 +54,18 @@ def _corners(image: Any) -> tuple[list[float], list[float]]:
     return [t.a * c + t.b * r + t.c for c, r in corners], [t.d * c + t.e * r + t.f for c, r in corners]
 
 
-def warp(file: Any, info: SceneInfo, resampling: Resampling) -> Any:
-    """The open dataset `file` on the scene's grid, read by windows; its mask says where it has data."""
+def warp(file: Any, grid: Any, resampling: Resampling, **source: Any) -> WarpedVRT:
+    """The open dataset `file` on `grid` (a SceneInfo, or anything else with crs, transform, height and width), read by
+    windows; its mask says where it has data. `source` may give it a grid that it lacks (src_crs, …)."""
     return WarpedVRT(
         file,
-        crs=info.crs,
-        transform=info.transform,
-        height=info.height,
-        width=info.width,
+        crs=grid.crs,
+        transform=grid.transform,
+        height=grid.height,
+        width=grid.width,
         resampling=resampling,
         add_alpha=file.nodata is None and ColorInterp.alpha not in file.colorinterp,
+        **source,
     )
 
 

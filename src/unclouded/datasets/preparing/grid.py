@@ -17,6 +17,7 @@ from unclouded.datasets.preparing.affine_maps import shifted
 from unclouded.errors import UncloudedError
 from unclouded.scenes.failures import reading
 from unclouded.scenes.raster import gdal_window
+from unclouded.scenes.same_grid import warp
 from unclouded.scenes.tiles import Window
 
 
@@ -112,17 +113,7 @@ def on_grid(file: Any, grid: Grid, resampling: Resampling = Resampling.cubic, **
     """The open dataset `file` on `grid`, resampled once; `source` may give it a grid that it lacks (src_crs, …)."""
     name = _name(file)
     indexes = tuple(b for b, kind in zip(file.indexes, file.colorinterp, strict=True) if kind != ColorInterp.alpha)
-    lacks_mask = file.nodata is None and len(indexes) == file.count
     with reading(name):
-        vrt = WarpedVRT(
-            file,
-            crs=grid.crs,
-            transform=grid.transform,
-            height=grid.height,
-            width=grid.width,
-            resampling=resampling,
-            add_alpha=lacks_mask,
-            **source,
-        )
+        vrt = warp(file, grid, resampling, **source)
     with vrt:
         yield Warped(vrt, indexes, name)
