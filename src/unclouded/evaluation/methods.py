@@ -63,17 +63,10 @@ class Input:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A restorer, sampled as its card or `sampling` says; without its reference prior (eq. 9 alone) if not
-    `use_prior`."""
+class _OfRestorer:
+    """Takes what the model of its restorer takes."""
 
     restorer: "Restorer"
-    sampling: "Sampling"
-    use_prior: bool = True
-
-    @property
-    def what(self) -> What:
-        return "model" if self.use_prior else "pure diffusion"
 
     @property
     def frames(self) -> int:
@@ -86,6 +79,19 @@ class Model:
     @property
     def bands(self) -> BandSet:
         return self.restorer.bands
+
+
+@dataclass(frozen=True)
+class Model(_OfRestorer):
+    """A restorer, sampled as its card or `sampling` says; without its reference prior (eq. 9 alone) if not
+    `use_prior`."""
+
+    sampling: "Sampling"
+    use_prior: bool = True
+
+    @property
+    def what(self) -> What:
+        return "model" if self.use_prior else "pure diffusion"
 
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         import torch
@@ -126,24 +132,11 @@ def changed(sampling: "Sampling", changes: Mapping[str, Any]) -> "Sampling":
 
 
 @dataclass(frozen=True)
-class Prior:
+class Prior(_OfRestorer):
     """The reference prior of a model, x_E = E(y), without diffusion: as `sampling` (the card's) would start from it."""
 
-    restorer: "Restorer"
     sampling: "Sampling | None" = None
     what: What = "prior alone"
-
-    @property
-    def frames(self) -> int:
-        return int(self.restorer.model.frames)
-
-    @property
-    def sar(self) -> int:
-        return int(self.restorer.model.sar)
-
-    @property
-    def bands(self) -> BandSet:
-        return self.restorer.bands
 
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         import torch
