@@ -126,6 +126,36 @@ def test_a_wrong_manifest_says_what_is_wrong(folder, text, said):
         read_pairs(folder)
 
 
+def test_dates_and_radar_that_do_not_fit_are_named(folder):
+    """A further date has the bands, dtype and size of its pair, Sentinel-1 two bands of its size."""
+    picture(folder / "more" / "grey.png", mode="L")
+    picture(folder / "more" / "date.png")
+    write_tiff(folder / "more" / "deep.tif", np.zeros((3, 12, 16), np.uint16))
+    for bands, size in ((2, (12, 16)), (3, (12, 16)), (2, (6, 8))):
+        write_tiff(folder / "more" / f"radar{bands}x{size[0]}.tif", np.full((bands, *size), -9, np.float32))
+
+    def problems(dates: str, sar: str) -> list[str]:
+        row = f"cloud/2.png,label/2.png,{dates},more/{sar}"
+        (folder / "pairs.csv").write_text(f"cloudy,clear,dates,sar\n{row}\n")
+        return check_pairs(folder)[1]
+
+    assert problems("more/date.png", "radar2x12.tif") == []
+    assert "grey.png is 16x12 with 1 band of uint8, but" in problems("more/date.png;more/grey.png", "radar2x12.tif")[0]
+    assert "deep.tif is 16x12 with 3 bands of uint16, but" in problems("more/deep.tif", "radar2x12.tif")[0]
+    assert "where Sentinel-1's VV and VH were looked for" in problems("more/date.png", "radar3x12.tif")[0]
+    assert "radar2x6.tif is 8x6" in problems("more/date.png", "radar2x6.tif")[0]
+
+
+def test_the_first_dates_are_read_alone(folder):
+    (folder / "pairs.csv").write_text("cloudy,clear,dates\ncloud/2.png,label/2.png,cloud/b.png;cloud/2.png\n")
+    [pair] = read_pairs(folder)
+    assert pair.frames == len(pair.read_frames()) == 3
+    np.testing.assert_array_equal(
+        pair.read_frames(2), np.stack([read_image(folder / "cloud" / n) for n in ("2.png", "b.png")])
+    )
+    np.testing.assert_array_equal(pair.read_frames(1)[0], pair.read_cloudy())
+
+
 def test_a_split_may_be_a_file_or_stems(folder):
     (folder / "mine.txt").write_text("# chosen by hand\nb  # the last\n2\n")
     assert [p.stem for p in read_pairs(folder, str(folder / "mine.txt"))] == ["2", "b"]

@@ -1,6 +1,5 @@
 """Every method and data set through the one loop: trains, validates, leaves a card that loads and restores."""
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +8,6 @@ import rasterio
 import torch
 
 from unclouded.datasets import catalog
-from unclouded.datasets.images import read_image
 from unclouded.datasets.miniature import generate
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.evaluation.evaluate import evaluate
@@ -201,83 +199,6 @@ def write_geotiff(path: Path, image: np.ndarray, names: tuple[str, ...] = ()) ->
         file.write(image)
         if names:
             file.descriptions = names
-
-
-def own_pairs(root: Path, bands: int, count: int, names: tuple[str, ...] = ()) -> Path:
-    rng = np.random.default_rng(0)
-    for n in range(count):
-        clear = rng.integers(200, 3000, (bands, 40, 40), dtype=np.uint16)
-        write_geotiff(root / "label" / f"{n}.tif", clear, names)
-        write_geotiff(root / "cloud" / f"{n}.tif", (clear // 2 + 3000).astype(np.uint16), names)
-    return root
-
-
-def tiny_own(data: Path, more: Sequence[str] = (), **options: object) -> Recipe:
-    shape = ["model.prior_options={channels: [8, 16], blocks: [1, 1]}", "validation_limit=1", "sampling.steps=1"]
-    shape += [f"model.{p}.channels=16" for p in ("cnp", "wa")]
-    stages = [f"stages.{s}.{k}" for s in ("prior", "coarse", "weights", "joint")
-              for k in ("steps=2", "batch_size=2", "size=32", "shrink=1")]  # fmt: skip
-    return fit(recipe("own", [*shape, *stages, *more]), data, **options)  # type: ignore[arg-type]
-
-
-def test_own_pairs_of_thirteen_bands_fill_in_the_card(tmp_path: Path) -> None:
-    data = own_pairs(tmp_path / "alps", 13, 5)
-    card = run_all(tiny_own(data), data, tmp_path / "out")
-    assert card.bands.names[7:10] == ("B8", "B8A", "B9")
-    assert card.bands.units == "reflectance"
-    assert card.architecture["cnp"]["in_channels"] == 26
-    assert card.training is not None
-    assert card.training.data == ("alps",)
-    assert any("guesses" in limit for limit in card.limits)
-
-
-def test_own_pairs_of_two_dates_with_radar_from_a_manifest(tmp_path: Path) -> None:
-    """Three bands, a second date and Sentinel-1 each: the networks are widened, and the model takes what `remove` gives
-    by --date and --sar."""
-    data = own_pairs(tmp_path / "own", 3, 3)
-    lines = ["cloudy,clear,dates,sar"]
-    for n in range(3):
-        write_geotiff(data / "s1" / f"{n}.tif", np.full((2, 40, 40), -10 - n, np.float32))
-        lines.append(f"cloud/{n}.tif,label/{n}.tif,cloud/{(n + 1) % 3}.tif,s1/{n}.tif")
-    (data / "pairs.csv").write_text("\n".join(lines))
-    found = tiny_own(data, more=["model.frames=2", "model.sar=2", "model.cnp.in_channels=8", "model.wa.in_channels=11"])
-    assert (found.frames, found.sar) == (2, 2)
-    run_all(found, data, tmp_path / "out")
-    model = load(str(tmp_path / "out" / "own.safetensors"), device="cpu")
-    assert (model.frames, model.sar) == (2, 2)
-    pool = open_pool(found.sources[0], data, found.band_set, 2, 2)
-    assert isinstance(pool, PairPool)
-    [pair] = [pair for pair in pool.pairs if pair.stem == "1"] or [pool.pairs[0]]
-    n = int(pair.stem)
-    np.testing.assert_array_equal(pair.read_frames()[1], read_image(data / "cloud" / f"{(n + 1) % 3}.tif"))
-    assert (pair.read_sar() == -10 - n).all()
-    (data / "s1" / "2.tif").unlink()
-    with pytest.raises(UncloudedError, match=r"Line 4 of .*pairs.csv names .*2.tif, which is absent"):
-        open_pool(found.sources[0], data, found.band_set, 2, 2)
-
-
-def test_own_bands_by_their_names_and_by_hand(tmp_path: Path) -> None:
-    data = own_pairs(tmp_path / "own", 5, 4, ("blue", "green", "red", "rededge", "nir"))
-    found = tiny_own(data)
-    assert found.bands == ("blue", "green", "red", "rededge", "nir")
-    assert not found.limits
-    assert tiny_own(data, bands=list("abcde"), units="display").bands == tuple("abcde")
-    with pytest.raises(UsageError, match="--bands names 2 bands, but the files have 5"):
-        tiny_own(data, bands=["a", "b"])
-
-
-@pytest.mark.parametrize("count", [2, 4, 25])
-def test_held_out_pairs_are_not_trained_on(tmp_path: Path, count: int) -> None:
-    data = own_pairs(tmp_path, 1, count)
-    found = tiny_own(data)
-    stems = []
-    for source in (*found.sources, *found.validation):
-        pool = open_pool(source, data, found.band_set)
-        assert isinstance(pool, PairPool)
-        stems.append({pair.stem for pair in pool.pairs})
-    assert not stems[0] & stems[1]
-    assert stems[0] | stems[1] == {str(n) for n in range(count)}
-    assert 0 < len(stems[1]) <= max(1, count // 10 + 1)
 
 
 def test_any_recipe_trains_on_clear_images_under_simulated_clouds(tmp_path: Path) -> None:

@@ -76,6 +76,23 @@ def test_more_dates_and_sentinel_1_widen_only_what_sees_them() -> None:
     }  # fmt: skip
 
 
+@pytest.mark.parametrize(("name", "sar", "same"), [
+    ("de-msda-sen12ms-cr", 2, "de-msda-sen12ms-cr-sar"),
+    ("de-msda-sen12ms-cr-sar", 0, "de-msda-sen12ms-cr"),
+    ("de-msda-sen12ms-cr", 0, "de-msda-sen12ms-cr"),
+    ("diffcr-sen12ms-cr", 2, "diffcr-sen12ms-cr-sar"),
+])  # fmt: skip
+def test_setting_sentinel_1_widens_what_sees_it(name: str, sar: int, same: str) -> None:
+    assert recipe(name, [f"model.sar={sar}"]).model == recipe(same).model
+
+
+def test_widths_that_are_set_too_stay() -> None:
+    with pytest.raises(UsageError, match="the CNP must take 28 channels"):
+        recipe("de-msda-sen12ms-cr", ["model.sar=2", "model.cnp.in_channels=26"])
+    with pytest.raises(UsageError, match=r"model\.sar cannot be 3: Input should be 0 or 2"):
+        recipe("own", ["model.sar=3"])
+
+
 def test_a_stage_that_the_model_lacks_is_refused() -> None:
     with pytest.raises(ValidationError, match="no stage joint; it has prior"):
         Recipe(

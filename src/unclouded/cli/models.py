@@ -64,6 +64,7 @@ def _lines(found: dict[str, Any]) -> list[str]:
         f"{found['name']}: {found['summary'] or 'no summary'}",
         f"  method       {found['method']}",
         f"  bands        {', '.join(bands['names'])} ({span})",
+        *_conditions(found["architecture"]),
         f"  parameters   {millions}",
         f"  sampling     {sampling}",
         f"  licence      {found['licence']}",
@@ -89,6 +90,13 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  measured     {row['what']}: {values} ({where})")
     size = f"{found['bytes'] / 1e6:.1f} MB, sha256 {found['sha256']}"
     return [*lines, f"  file         {found['file']} ({size})"]
+
+
+def _conditions(architecture: dict[str, Any]) -> list[str]:
+    """What the model takes beside one cloudy image, if anything."""
+    dates = [f"{architecture['frames']} cloudy dates"] if architecture.get("frames", 1) > 1 else []
+    radar = ["Sentinel-1 (VV, VH in dB)"] if architecture.get("sar") else []
+    return [f"  takes        {', '.join([*dates, *radar])}"] if dates or radar else []
 
 
 def _shares(values: list[float]) -> str:

@@ -62,19 +62,28 @@ def train(
     """Train RECIPE on --data into --out. Stops cleanly after --max-minutes or Ctrl-C; the same command goes on from
     there.
 
-    RECIPE is base or rgbn (what ships), own (your pairs or clear images, any bands), or a method of the papers on a
-    data set, such as msda-rice2, de-msda-rice2, diffusion-cuhk-cr1, diffcr-sen2-mtc-new; -n3 takes three dates,
-    -sar Sentinel-1 (pairs without it are left out). OUT gets a checkpoint per stage, log.jsonl, sample pictures and,
-    after each finished stage, RECIPE.safetensors.
+    RECIPE is base or rgbn (what ships), own (your pairs or clear images: bands, cloudy dates and Sentinel-1 as they
+    have them, unless --set model.frames=1 or model.sar=0), or a method of the papers on a data set, such as msda-rice2,
+    de-msda-rice2, diffusion-cuhk-cr1, diffcr-sen2-mtc-new; -n3 takes three dates, -sar Sentinel-1 (pairs without are
+    left out). OUT gets a checkpoint per stage, log.jsonl, sample pictures and, after each finished stage,
+    RECIPE.safetensors.
     """
     from unclouded.training.export import notes
     from unclouded.training.loop import train as run_training
     from unclouded.training.own import fit
+    from unclouded.training.recipes import keys
     from unclouded.training.recipes import recipe as find
     from unclouded.training.values import Run
 
-    names = [name.strip() for name in bands.split(",")] if bands else None
-    chosen = fit(find(recipe, settings), data, bands=names, units=units, simulate=simulate)  # type: ignore[arg-type]
+    chosen = fit(
+        find(recipe, settings),
+        data,
+        bands=[name.strip() for name in bands.split(",")] if bands else None,
+        units=units,  # type: ignore[arg-type]
+        simulate=simulate,
+        by_hand=keys(settings),
+        say=lambda sentence: click.echo(f"Note: {sentence}", err=True),
+    )
     if show:
         click.echo(chosen.model_dump_json(indent=2))
         return

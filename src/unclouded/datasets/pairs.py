@@ -62,9 +62,15 @@ class Pair:
         """(cloudy, clear), each [C, H, W] in the files' dtype."""
         return self.read_cloudy(), self.read_clear()
 
-    def read_frames(self) -> NDArray[np.generic]:
-        """All cloudy images [N, C, H, W], N = 1 + number of `dates`."""
-        return np.stack([self.read_cloudy(), *(read_image(path) for path in self.dates)])
+    @property
+    def frames(self) -> int:
+        """How many cloudy images there are of the place."""
+        return 1 + len(self.dates)
+
+    def read_frames(self, most: int | None = None) -> NDArray[np.generic]:
+        """The cloudy images [N, C, H, W], `cloudy` first: all of them, or the first `most`."""
+        others = self.dates if most is None else self.dates[: most - 1]
+        return np.stack([self.read_cloudy(), *(read_image(path) for path in others)])
 
     def read_sar(self) -> NDArray[np.generic] | None:
         """Backscatter [2, H, W] in dB (VV, VH), or None where there is no Sentinel-1 image."""
@@ -229,7 +235,7 @@ def header_problems(pairs: Sequence[Pair]) -> list[str]:
     for pair in pairs:
         try:
             cloudy, clear = _facts(pair.cloudy, pair.more_cloudy), _facts(pair.clear, pair.more_clear)
-            others = [(path, image_facts(path)) for path in (*pair.dates, *pair.sar)]
+            dates, radar = ([(path, image_facts(path)) for path in files] for files in (pair.dates, pair.sar))
         except UncloudedError as error:
             problems.append(str(error))
             continue
@@ -238,9 +244,11 @@ def header_problems(pairs: Sequence[Pair]) -> list[str]:
         first = first or (cloudy, pair.cloudy)
         if (cloudy.bands, cloudy.dtype) != (first[0].bands, first[0].dtype):
             problems.append(f"{pair.cloudy} is {cloudy}, but {first[1]} is {first[0]}.")
-        for path, facts in others:
-            if (facts.height, facts.width) != (cloudy.height, cloudy.width):
-                problems.append(f"{path} is {facts}, but {pair.cloudy}, which it goes with, is {cloudy}.")
+        unfit = [(path, facts) for path, facts in dates if facts != cloudy]
+        unfit += [(path, facts) for path, facts in radar if facts[1:3] != cloudy[1:3]]  # height and width
+        problems += [f"{path} is {facts}, but {pair.cloudy}, which it goes with, is {cloudy}." for path, facts in unfit]
+        if radar and sum(facts.bands for _, facts in radar) != 2:
+            problems.append(f"{radar[0][0]} is {radar[0][1]}, where Sentinel-1's VV and VH were looked for.")
     return problems
 
 

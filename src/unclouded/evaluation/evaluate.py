@@ -80,7 +80,7 @@ def load(pair: Pair, method: Method, bands: Sequence[int] | None = None, shrink:
     def ready(image: NDArray[Any], path: Path) -> Array:
         return _shrunk(to_unit(choose_bands(image, bands, method.bands, str(path)), method.bands), shrink)
 
-    frames = pair.read_frames()[: method.frames] if method.frames > 1 else [pair.read_cloudy()]
+    frames = pair.read_frames(method.frames) if method.frames > 1 else [pair.read_cloudy()]
     seen = [ready(frame, pair.cloudy) for frame in frames]
     if method.sar:
         radar = pair.read_sar()

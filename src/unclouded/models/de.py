@@ -7,6 +7,7 @@ Beyond the paper, y may hold several cloudy dates, merged into one image that st
 Sentinel-1 bands, which CNP and WA see beside it; the prior stays what it is, optical image to optical image.
 """
 
+from dataclasses import replace
 from typing import Any, ClassVar, Literal, Self
 
 import torch
@@ -42,17 +43,31 @@ class DEConfig(BaseModel):
     def _consistent(self) -> Self:
         if (self.prior is None) != (self.wa is None):
             raise ValueError("a reference prior and a weight-allocation network come together")
-        cnp, wa = 2 * self.bands + self.sar, 3 * self.bands + self.sar  # x_t, y, Sentinel-1; for WA also x_E
+        cnp, wa = _inputs(self.bands, self.sar)
         if (self.cnp.in_channels, self.cnp.out_channels) != (cnp, self.bands):
             raise ValueError(f"the CNP must take {cnp} channels and give {self.bands}")
         if self.wa and (self.wa.in_channels, self.wa.out_channels) != (wa, self.bands):
             raise ValueError(f"WA must take {wa} channels and give {self.bands}")
         return self
 
+    def taking(self, bands: int, frames: int, sar: Literal[0, 2]) -> "DEConfig":
+        """The same networks for so many bands, cloudy dates and bands of Sentinel-1."""
+        cnp, wa = _inputs(bands, sar)
+        widths = {
+            "cnp": replace(self.cnp, in_channels=cnp, out_channels=bands),
+            "wa": self.wa and replace(self.wa, in_channels=wa, out_channels=bands),
+        }
+        return DEConfig.model_validate(dict(self) | widths | {"bands": bands, "frames": frames, "sar": sar})
+
+
+def _inputs(bands: int, sar: int) -> tuple[int, int]:
+    """Channels that the CNP takes (x_t, y, Sentinel-1) and WA (also x_E)."""
+    return 2 * bands + sar, 3 * bands + sar
+
 
 def paper_config(bands: int = 3, prior: str = "msda", frames: int = 1, sar: Literal[0, 2] = 0) -> DEConfig:
     """Table IV: 36.80 M parameters in CNP and WA at 3 bands."""
-    cnp, wa = 2 * bands + sar, 3 * bands + sar
+    cnp, wa = _inputs(bands, sar)
     return DEConfig(
         bands=bands,
         frames=frames,

@@ -7,6 +7,7 @@ save. Images are decoded once and kept in memory in the dtype of their file, as 
 import hashlib
 import logging
 from collections.abc import Iterator, Sequence
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple, Protocol
 
@@ -91,13 +92,12 @@ class PairPool:
         radar = pair.read_sar() if self.sar else None
         if self.frames == 1:
             return Images(finite(pair.read_cloudy()), finite(clear), radar)
-        dates = pair.read_frames()
-        if len(dates) < self.frames:
+        if pair.frames < self.frames:
             raise UncloudedError(
-                f"{pair.cloudy} has {len(dates)} cloudy dates, but the recipe takes {self.frames}. "
+                f"{pair.cloudy} has {pair.frames} cloudy dates, but the recipe takes {self.frames}. "
                 "Set model.frames to fewer, or take a data set with more dates."
             )
-        return Images(finite(np.concatenate(dates[: self.frames])), finite(clear), radar)
+        return Images(finite(np.concatenate(pair.read_frames(self.frames))), finite(clear), radar)
 
     def _to_model(self, images: Images) -> tuple[Array, Array]:
         n = len(self.bands)
@@ -195,13 +195,13 @@ def shrink(image: Array, factor: int) -> Array:
 def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: int = 0) -> Pool:
     """Decode a recipe's source below `root`; UncloudedError if it is absent or empty.
 
-    With `sar`, pairs without a Sentinel-1 image are left out (and counted in the log).
+    Pairs with fewer than `frames` cloudy dates are left out (and counted in the log); with `sar`, so are those without
+    a Sentinel-1 image.
     """
     path = root / source.path
     if source.kind == "pairs":
-        pairs = _share(read_pairs(path, source.split, source.dataset, source.drop_leaks), source, path)
-        kept = _with_sar(pairs, path) if sar else pairs
-        return PairPool(kept, bands, frames, sar, transplanted=source.transplanted)
+        pairs = _usable(read_pairs(path, source.split, source.dataset, source.drop_leaks), frames, sar, path)
+        return PairPool(_share(pairs, source, path), bands, frames, sar, transplanted=source.transplanted)
     if sar:
         raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
@@ -242,14 +242,31 @@ def _share(pairs: list[Pair], source: Source, path: Path) -> list[Pair]:
     return pairs
 
 
-def _with_sar(pairs: list[Pair], path: Path) -> list[Pair]:
-    found = [pair for pair in pairs if pair.sar]
-    if not found:
-        raise UncloudedError(f"None of the {len(pairs)} pairs of {path} has a Sentinel-1 image. Add them.")
-    if len(found) < len(pairs):
-        missing = len(pairs) - len(found)
-        logger.warning("%d of %d pairs of %s have no Sentinel-1 image and are left out.", missing, len(pairs), path)
+def _usable(pairs: list[Pair], frames: int, sar: int, path: Path) -> list[Pair]:
+    """The pairs that have what the model takes; UncloudedError if that leaves none."""
+    dated = [pair for pair in pairs if pair.frames >= frames]
+    found = [pair for pair in dated if pair.sar or not sar]
+    if pairs and not dated:
+        raise UncloudedError(
+            f"None of the {len(pairs)} pairs of {path} has {frames} cloudy dates. "
+            "Set model.frames to fewer, or take a data set with more dates."
+        )
+    if dated and not found:
+        raise UncloudedError(
+            f"None of the {len(dated)} pairs of {path} has a Sentinel-1 image. Add them, or set model.sar to 0."
+        )
+    lost = {f"fewer than {frames} cloudy dates": (pairs, dated), "no Sentinel-1 image": (dated, found)}
+    for what, (before, after) in lost.items():
+        if len(after) < len(before):
+            missing = len(before) - len(after)
+            _warn_once(f"{missing} of {len(before)} pairs of {path} have {what} and are left out.")
     return found
+
+
+@cache
+def _warn_once(sentence: str) -> None:
+    """Every stage opens its pools anew; the user hears of it once."""
+    logger.warning(sentence)
 
 
 def finite(image: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -4,7 +4,7 @@ A recipe is a value (training/values.py). `unclouded train RECIPE --set stages.c
 it, checked like any other.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import yaml
@@ -195,6 +195,7 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
             f"diffcr) and DATA one of {', '.join(papers.DATA)}."
         )
     values = RECIPES[name]().model_dump()
+    plain = dict(values["model"])
     for setting in settings:
         key, equals, text = setting.partition("=")
         if not equals:
@@ -202,6 +203,7 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
                 f"--set {setting} is not of the form key=value. Write, for example, --set stages.joint.lr=1e-4."
             )
         _set(values, key, yaml.safe_load(text))
+    _widen(values["model"], plain, keys(settings))
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
@@ -213,6 +215,20 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         raise UsageError(
             f"The recipe value {where} cannot be {_shown(first['input'])}: {first['msg']}. Mend its --set."
         ) from error
+
+
+def keys(settings: Sequence[str]) -> frozenset[str]:
+    """What `settings` set: "model.sar" of "model.sar=2"."""
+    return frozenset(setting.partition("=")[0] for setting in settings)
+
+
+def _widen(model: dict[str, Any], plain: dict[str, Any], by_hand: Collection[str]) -> None:
+    """CNP and WA see the bands of Sentinel-1 that --set model.sar adds, unless it also says how wide they are."""
+    if "model.sar" not in by_hand or model["sar"] not in (0, 2):
+        return
+    for part in ("cnp", "wa"):
+        if model.get(part) and f"model.{part}.in_channels" not in by_hand:
+            model[part]["in_channels"] += model["sar"] - plain["sar"]
 
 
 def _shown(value: object) -> str:
