@@ -4,6 +4,11 @@ The command line prints the message alone (no traceback) and exits with `exit_co
 Anything that is not an `UncloudedError` is a defect of this package.
 """
 
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+if TYPE_CHECKING:
+    from pydantic import ValidationError
+
 
 class UncloudedError(Exception):
     """Base of all errors raised on purpose: the work cannot be done with what was given (exit code 1)."""
@@ -15,3 +20,20 @@ class UsageError(UncloudedError):
     """The request itself is wrong: an unknown name, a bad option or value (exit code 2)."""
 
     exit_code = 2
+
+
+class Problem(NamedTuple):
+    """The first thing that pydantic found wrong with a value: the keys to it, the value, and what is wrong."""
+
+    path: tuple[int | str, ...]
+    value: Any
+    what: str
+
+    @property
+    def where(self) -> str:
+        return ".".join(map(str, self.path))
+
+
+def first_problem(error: "ValidationError") -> Problem:
+    found = error.errors()[0]
+    return Problem(found["loc"], found["input"], found["msg"].removeprefix("Value error, "))

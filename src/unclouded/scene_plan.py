@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from unclouded.errors import UsageError
+from unclouded.errors import UsageError, first_problem
 from unclouded.models import store
 from unclouded.models.card import ModelCard, spread_meaning
 from unclouded.sampling import Sampling
@@ -196,10 +196,10 @@ def chosen_sampling(restorer: RestorerLike, options: SceneOptions) -> Sampling |
     try:
         return Sampling.model_validate({**(default.model_dump() if default else {}), **options.sampling})
     except ValidationError as error:
-        problem = error.errors()[0]
-        name = "-".join(str(part).replace("_", "-") for part in problem["loc"])
+        problem = first_problem(error)
+        name = problem.where.replace("_", "-")
         raise UsageError(
-            f"--{name} {problem['input']} is not possible: {problem['msg'].lower()}. Give another value."
+            f"--{name} {problem.value} is not possible: {problem.what.lower()}. Give another value."
         ) from error
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UncloudedError, UsageError, first_problem
 from unclouded.scenes.bands import BandSet
 
 if TYPE_CHECKING:
@@ -128,7 +128,7 @@ def changed(sampling: "Sampling", changes: Mapping[str, Any]) -> "Sampling":
     try:
         return type(sampling).model_validate(sampling.model_dump() | dict(changes))
     except ValidationError as error:
-        raise UsageError(f"The sampling options do not fit: {error.errors()[0]['msg']}. Change them.") from error
+        raise UsageError(f"The sampling options do not fit: {first_problem(error).what}. Change them.") from error
 
 
 @dataclass(frozen=True)

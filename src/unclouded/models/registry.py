@@ -6,7 +6,7 @@ Modules are imported when a name is used, so that listing names costs nothing.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UncloudedError, UsageError, first_problem
 
 if TYPE_CHECKING:
     from unclouded.models.base import RestorationModel
@@ -59,10 +59,9 @@ def build_model(method: str, architecture: dict[str, Any]) -> "RestorationModel"
     try:
         model: RestorationModel = constructor(constructor.Config.model_validate(architecture))
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        problem = first_problem(error)
         raise UncloudedError(
-            f"The architecture of this {method!r} model is not valid: {where}: {first['msg']}. "
+            f"The architecture of this {method!r} model is not valid: {problem.where}: {problem.what}. "
             "Use a model file that this version of unclouded can read."
         ) from error
     return model

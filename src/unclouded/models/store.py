@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UncloudedError, UsageError, first_problem
 from unclouded.models.card import ModelCard
 
 if TYPE_CHECKING:
@@ -121,10 +121,10 @@ def read_card(path: str | os.PathLike[str]) -> ModelCard:
     try:
         return ModelCard.model_validate_json(metadata[CARD_KEY])
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
+        problem = first_problem(error)
         raise UncloudedError(
-            f"The card of {path} is not valid ({where}: {first['msg']}). Fetch the file again, or update unclouded."
+            f"The card of {path} is not valid ({problem.where}: {problem.what}). Fetch the file again, "
+            "or update unclouded."
         ) from error
 
 

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 from unclouded.datasets import catalog
 from unclouded.datasets.images import RASTERS, image_facts
 from unclouded.datasets.pairs import Pair, find_pairs, select
-from unclouded.errors import UsageError
+from unclouded.errors import UsageError, first_problem
 from unclouded.models.de import DEConfig
 from unclouded.training.data import clear_files
 from unclouded.training.values import Recipe, Source
@@ -105,7 +105,7 @@ def _changed(recipe: Recipe, mend: str = "Change --bands", **changes: Any) -> Re
     try:
         return Recipe.model_validate(values | changes)
     except ValidationError as error:
-        raise UsageError(f"The recipe does not fit the data: {error.errors()[0]['msg']}. {mend}.") from error
+        raise UsageError(f"The recipe does not fit the data: {first_problem(error).what}. {mend}.") from error
 
 
 def _has(pair: Pair, frames: int, sar: int) -> bool:

@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from unclouded.errors import UsageError
+from unclouded.errors import UsageError, first_problem
 from unclouded.models.de import DEConfig
 from unclouded.models.unet import UNetConfig
 from unclouded.sampling import Sampling
@@ -207,14 +207,11 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
     try:
         return Recipe.model_validate(values)
     except ValidationError as error:
-        first = error.errors()[0]
-        kept = [part for n, part in enumerate(first["loc"]) if (n, first["loc"][0]) != (1, "model")]  # not the tag
-        where = ".".join(map(str, kept))
+        path, value, what = first_problem(error)
+        where = ".".join(str(part) for n, part in enumerate(path) if (n, path[0]) != (1, "model"))  # not the tag
         if not where:
-            raise UsageError(f"The recipe {name} does not hold together: {first['msg']}. Mend its --set.") from error
-        raise UsageError(
-            f"The recipe value {where} cannot be {_shown(first['input'])}: {first['msg']}. Mend its --set."
-        ) from error
+            raise UsageError(f"The recipe {name} does not hold together: {what}. Mend its --set.") from error
+        raise UsageError(f"The recipe value {where} cannot be {_shown(value)}: {what}. Mend its --set.") from error
 
 
 def keys(settings: Sequence[str]) -> frozenset[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UncloudedError, UsageError, first_problem
 
 FILES = ("cloudy", "clear", "cloudy_pan", "clear_pan", "mask")
 COLUMNS = ("place", "name", *FILES)
@@ -75,9 +75,10 @@ def read_job(path: Path) -> Job:
         reason = " ".join(str(error).split())
         raise UsageError(f"The job file {path} is not valid ({reason}). Correct it there.") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"The job file {path} is wrong at {where}: {first['msg']}. Correct it there.") from error
+        problem = first_problem(error)
+        raise UsageError(
+            f"The job file {path} is wrong at {problem.where}: {problem.what}. Correct it there."
+        ) from error
     _check(job, path)
     return job
 
