@@ -1,4 +1,4 @@
-"""Quality against evaluations: which sampler, start, spacing and weight floor restore best for how many evaluations.
+"""Quality against evaluations: which sampler, start, spacing, weight floor and self-ensemble restore best for how many.
 
     python benchmarks/steps.py --model base --data ../shared/data/rice2 --split rice2-val --limit 30 --out steps.json
 
@@ -32,7 +32,8 @@ class Point:
     start: int | None
     spacing: str
     weight_floor: float
-    evaluations: float  # of the CNP for an image; fewer than `steps` where sampling settles
+    self_ensemble: int  # copies that the prior sees
+    evaluations: float  # of prior and CNP for an image; fewer than all of `steps` where sampling settles
     psnr: float
     ssim: float
     sharpness: float  # gradient energy of the results over that of the clear images
@@ -46,15 +47,18 @@ def measure(method: Method, pairs: list, sampling: Sampling | None) -> Point:
         nonlocal evaluations
         evaluations += 1
 
-    hook = method.restorer.model.cnp.register_forward_hook(count)
+    model = method.restorer.model
+    hooks = [network.register_forward_hook(count) for network in (model.prior, model.cnp)]
     began = time.perf_counter()
     scores = list(evaluate(method, pairs, paper))
-    hook.remove()
+    for hook in hooks:
+        hook.remove()
     seconds = (time.perf_counter() - began) / len(pairs)
     mean = {name: float(np.mean([s.values[name] for s in scores])) for name in ("psnr", "ssim")}
     sharpness = sum(s.values["gradient"] for s in scores) / sum(s.values["gradient_truth"] for s in scores)
-    how = ("prior alone", 0, None, "", 1.0) if sampling is None else (
-        sampling.sampler, sampling.steps, sampling.start, sampling.spacing, sampling.weight_floor
+    how = ("prior alone", 0, None, "", 1.0, method.sampling.self_ensemble) if sampling is None else (
+        sampling.sampler, sampling.steps, sampling.start, sampling.spacing, sampling.weight_floor,
+        sampling.self_ensemble,
     )  # fmt: skip
     return Point(*how, evaluations / len(pairs), mean["psnr"], mean["ssim"], sharpness, seconds)
 
@@ -66,13 +70,13 @@ def front(points: list[Point]) -> set[Point]:
 
 def show(points: list[Point]) -> None:
     best = front(points)
-    print("| sampler | steps | start | spacing | floor | evaluations | PSNR | SSIM | sharpness | s / image | front |")
-    print("|---|---|---|---|---|---|---|---|---|---|---|")
+    print("| sampler | steps | start | spacing | floor | copies | runs | PSNR | SSIM | sharpness | s / image | front |")
+    print("|---" * 12 + "|")
     for p in sorted(points, key=lambda p: (p.evaluations, -p.psnr)):
         print(
             f"| {p.sampler} | {p.steps} | {p.start or 'T'} | {p.spacing} | {p.weight_floor} "
-            f"| {p.evaluations:.1f} | {p.psnr:.2f} | {p.ssim:.4f} | {p.sharpness:.3f} | {p.seconds:.2f} "
-            f"| {'*' if p in best else ''} |"
+            f"| {p.self_ensemble} | {p.evaluations:.1f} | {p.psnr:.2f} | {p.ssim:.4f} | {p.sharpness:.3f} "
+            f"| {p.seconds:.2f} | {'*' if p in best else ''} |"
         )
 
 
@@ -87,6 +91,7 @@ def main() -> None:
     parser.add_argument("--starts", nargs="+", type=int, default=[0, 400, 700], help="0: from pure noise")
     parser.add_argument("--spacings", nargs="+", default=["trailing"])
     parser.add_argument("--floors", nargs="+", type=float, default=[0.3])
+    parser.add_argument("--self-ensembles", nargs="+", type=int, default=[1])
     parser.add_argument("--paper", action="store_true", help="also DDIM-50, the paper's")
     parser.add_argument("--settle", nargs="+", type=float, default=[], help="also DDIM-50, ended at these tolerances")
     parser.add_argument("--precision", default="auto", choices=["auto", "fp32", "bf16"])
@@ -95,11 +100,16 @@ def main() -> None:
 
     restorer = load(options.model, precision=options.precision)
     pairs = spread_out(read_pairs(options.data, options.split), options.limit)
-    points = [measure(Prior(restorer), pairs, None)]
+    points = [
+        measure(Prior(restorer, PAPER.model_copy(update={"self_ensemble": copies})), pairs, None)
+        for copies in options.self_ensembles
+    ]
     ways = [
-        Sampling(sampler=sampler, steps=steps, start=start or None, spacing=spacing, weight_floor=floor)
-        for sampler, steps, start, spacing, floor in product(
-            options.samplers, options.steps, options.starts, options.spacings, options.floors
+        Sampling(
+            sampler=sampler, steps=steps, start=start or None, spacing=spacing, weight_floor=floor, self_ensemble=copies
+        )
+        for sampler, steps, start, spacing, floor, copies in product(
+            options.samplers, options.steps, options.starts, options.spacings, options.floors, options.self_ensembles
         )
     ]
     ways += [PAPER] if options.paper else []
