@@ -122,7 +122,7 @@ def base() -> Recipe:
             ),
             **_refining(joint_steps=600, sharpness=0.1),
         },
-        sampling=Sampling(sampler="dpm", steps=2, spacing="trailing", start=300),
+        sampling=Sampling(sampler="dpm", steps=1, spacing="trailing", start=300, self_ensemble=2),
         limits=_LIMITS,
     )
 
