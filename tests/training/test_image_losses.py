@@ -34,7 +34,7 @@ def test_ssim_is_the_metrics_own(bands: int) -> None:
 def test_spread_is_least_where_samples_differ_as_the_mean_errs() -> None:
     noise = torch.Generator().manual_seed(0)
     scale = torch.tensor([0.02, 0.2])[:, None]  # errors of two kinds of pixels
-    error, first, second = (torch.randn(1, 2, 100_000, generator=noise) for _ in range(3))
+    error, first, second = (torch.randn(2, 100_000, generator=noise) for _ in range(3))
 
     def loss(deviation: torch.Tensor) -> float:
         a, b = (deviation / AMPLIFIED * sample for sample in (first, second))
@@ -46,10 +46,3 @@ def test_spread_is_least_where_samples_differ_as_the_mean_errs() -> None:
     a, b, x0 = (torch.rand(2, 3, 8, 8, requires_grad=name != 2) for name in range(3))
     spread_loss(a, b, x0).backward()
     assert torch.equal(a.grad, -b.grad)  # type: ignore[arg-type, operator]  # their mean stays where it is
-
-
-def test_spread_weighs_images_alike_whatever_their_error() -> None:
-    noise = torch.Generator().manual_seed(0)
-    error, first, second = (torch.randn(1, 3, 64, 64, generator=noise) for _ in range(3))
-    large, small = (spread_loss(s * first, s * second, s * error) for s in (0.5, 0.05))
-    torch.testing.assert_close(large, small, rtol=1e-2, atol=0)
