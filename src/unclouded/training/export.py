@@ -55,7 +55,7 @@ def _record(recipe: Recipe, run: Run) -> TrainingRecord:
     return TrainingRecord(
         recipe=recipe.name,
         settings=json.loads(recipe.model_dump_json(include={"stages", "seed", "sources", "init"})),
-        data=tuple(_data(source, run) for source in recipe.sources),
+        data=tuple(dict.fromkeys(_data(source, run) for source in recipe.sources)),
         commit=commit(),
         minutes=minutes,
         steps=steps,
