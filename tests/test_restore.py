@@ -210,6 +210,11 @@ def test_the_ensemble_is_the_mean_of_the_turned_answers() -> None:
     torch.testing.assert_close(found, expected)
 
 
+def test_a_model_without_prior_has_no_ensemble() -> None:
+    with pytest.raises(UsageError, match="lacks"):
+        _restorer(wa=False).restore(torch.rand(1, 3, 8, 8), sampling=Sampling(steps=1, self_ensemble=2))
+
+
 def test_sampling_that_settles_takes_fewer_steps_whatever_the_batch() -> None:
     restorer, y = _restorer(), torch.rand(2, 3, 9, 12)
     every, taken = Sampling(steps=20), []

@@ -77,10 +77,13 @@ def restore(
 
 def reference_mean(model: "RestorationModel", y: Tensor, copies: int) -> Tensor | None:
     """x_E as the mean of E over so many copies of y, turned by 180° or by quarters and flipped, each answer turned back
-    (geometric self-ensemble; Lim et al. 2017, arXiv 1707.02921); None if the model has no reference prior."""
+    (geometric self-ensemble; Lim et al. 2017, arXiv 1707.02921); None for one copy if the model has no reference prior,
+    UsageError for more."""
     total = model.reference(y)
-    if total is None or copies == 1:
+    if copies == 1:
         return total
+    if total is None:
+        raise UsageError("A self-ensemble averages the reference prior, which this model lacks. Leave it out.")
     total = total.float()
     for turn in range(1, copies):
         quarters, flip = (2, False) if copies == 2 else (turn % 4, turn >= 4)
@@ -105,6 +108,8 @@ def _decoded(
     """An end-to-end network's answer; of one that knows several (CVAE), mean and spread of `samples` of them."""
     if sampling.samples == 1 or not hasattr(prior, "sample"):
         return Restored(reference.float().clamp(0, 1), prior=reference)
+    if sampling.self_ensemble > 1:
+        raise UsageError("Several decodes are of one image, not of turned copies. Leave self-ensemble or samples out.")
     height, width = (-(-size // prior.stride) for size in y.shape[-2:])
     noise = []
     for stream in range(sampling.samples):

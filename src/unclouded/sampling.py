@@ -1,8 +1,11 @@
 """How a model is sampled: the options of `remove`, the defaults in a model's card."""
 
-from typing import Literal, Self
+from collections.abc import Mapping
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from unclouded.errors import UsageError, first_problem
 
 
 class Sampling(BaseModel):
@@ -40,3 +43,16 @@ OPTIONS = ("steps", "sampler", "start", "weight_floor", "settle", "self_ensemble
 PAPER = Sampling()  # Sui et al., section V: DDIM, 50 steps, η = 0.3
 
 Quality = Literal["fast", "balanced", "paper"]  # named points on a model's front of quality against evaluations
+
+
+def changed(sampling: Sampling, changes: Mapping[str, Any]) -> Sampling:
+    """`sampling` with some options changed, checked as if it had been written so; UsageError names the option."""
+    try:
+        return Sampling.model_validate(sampling.model_dump() | dict(changes))
+    except ValidationError as error:
+        problem = first_problem(error)
+        what = problem.what[0].lower() + problem.what[1:]
+        if not problem.path:
+            raise UsageError(f"The sampling options do not fit: {what}. Change them.") from error
+        option = problem.where.replace("_", "-")
+        raise UsageError(f"--{option} {problem.value} is not possible: {what}. Give another value.") from error

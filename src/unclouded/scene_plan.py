@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import ValidationError
 
-from unclouded.errors import UsageError, first_problem
+from unclouded.errors import UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard, spread_meaning
-from unclouded.sampling import Sampling
+from unclouded.sampling import PAPER, Sampling, changed
 from unclouded.scene_options import SceneOptions
 from unclouded.scenes.bands import BandSet, DnRange
 from unclouded.scenes.cloud_detector import CloudMask, l1c_bands, load_detector
@@ -193,14 +192,7 @@ def chosen_sampling(restorer: RestorerLike, options: SceneOptions) -> Sampling |
     default = None if card is None else card.at(options.quality)
     if not options.sampling:
         return default
-    try:
-        return Sampling.model_validate({**(default.model_dump() if default else {}), **options.sampling})
-    except ValidationError as error:
-        problem = first_problem(error)
-        name = problem.where.replace("_", "-")
-        raise UsageError(
-            f"--{name} {problem.value} is not possible: {problem.what.lower()}. Give another value."
-        ) from error
+    return changed(default or PAPER, options.sampling)
 
 
 def products_of(job: Job, dst: Path, options: SceneOptions) -> list[Product]:

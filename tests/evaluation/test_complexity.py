@@ -60,6 +60,8 @@ def test_an_image_costs_its_prior_once_and_every_step(small):
     assert two.gmac_image == pytest.approx(two.gmac_prior + 2 * two.gmac_step)
     assert five.gmac_image - two.gmac_image == pytest.approx(3 * two.gmac_step)
     assert two.gflop_image == 2 * two.gmac_image
+    copies = measure(small, Sampling(steps=2, self_ensemble=4), size=(32, 32), repeats=1)
+    assert copies.gmac_image - two.gmac_image == pytest.approx(3 * two.gmac_prior)
     assert two.images_per_second > five.images_per_second
     assert two.peak_memory_mb is None or two.peak_memory_mb >= 0
 

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import ValidationError
 
 from unclouded.errors import UsageError
 from unclouded.scenes.bands import BandSet
@@ -29,13 +30,12 @@ def veil(seed: int) -> np.ndarray:
     return (0.2 + 0.4 * (smooth - smooth.min()) / np.ptp(smooth))[None].astype(np.float32)
 
 
-def test_a_veil_is_found_and_gives_its_own_image_back() -> None:
+def test_a_veil_is_found() -> None:
     clear, opacity = ground(0), veil(1)
-    cloudy = (1 - opacity) * clear + 0.7 * opacity
-    layer = cloud_layer(cloudy, clear)
+    layer = cloud_layer((1 - opacity) * clear + 0.7 * opacity, clear)
     assert layer.seen_through
-    np.testing.assert_allclose(layer.over(clear), cloudy, atol=1e-6)
     assert np.abs(layer.transmission - (1 - opacity)).mean() < 0.05
+    assert np.abs(layer.light - 0.7 * opacity).mean() < 0.02
 
 
 def test_a_veil_over_other_ground_is_what_the_veil_there_would_be() -> None:
@@ -79,17 +79,27 @@ def pool(root: Path, **fields: object) -> PairPool:
     return opened
 
 
-def test_a_transplanted_example_keeps_its_ground_and_takes_another_cloud(tmp_path: Path) -> None:
+@pytest.mark.parametrize("seen_through", [True, False])
+def test_a_transplanted_example_keeps_its_ground_and_takes_the_cloud(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seen_through: bool
+) -> None:
     write_pairs(tmp_path, 3)
     plain, mixed = pool(tmp_path), pool(tmp_path, transplanted=1.0)
+    layer = CloudLayer(veil(20)[:, :64, :64], np.full((3, 64, 64), 0.2, np.float32), seen_through)
+    monkeypatch.setattr(mixed, "layer", lambda rng, side: layer)
     for seed in range(4):
         (y, x0), (other, same) = (p.draw(np.random.default_rng(seed), 64) for p in (plain, mixed))
         np.testing.assert_array_equal(same, x0)
-        assert np.abs(other - y).mean() > 0.01
-        assert other.min() >= 0
-        assert other.max() <= 1
-        again, _ = mixed.draw(np.random.default_rng(seed), 64)
-        np.testing.assert_array_equal(other, again)
+        np.testing.assert_array_equal(other, layer.over(x0 if seen_through else y))
+
+
+def test_a_share_of_the_examples_is_transplanted_and_the_same_one_each_time(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 3)
+    plain, mixed = pool(tmp_path), pool(tmp_path, transplanted=0.3)
+    drawn = [[p.draw(np.random.default_rng(seed), 32)[0] for seed in range(100)] for p in (plain, mixed, mixed)]
+    other = [not np.array_equal(a, b) for a, b, _ in zip(*drawn, strict=True)]
+    assert 15 <= sum(other) <= 45
+    assert all(np.array_equal(b, c) for _, b, c in zip(*drawn, strict=True))
 
 
 def test_clear_images_may_lie_under_the_clouds_of_pairs(tmp_path: Path) -> None:
@@ -114,6 +124,12 @@ def test_a_band_that_the_layer_lacks_is_as_bright_as_its_first() -> None:
     layer = CloudLayer(np.ones((1, 1, 1), np.float32), light, seen_through=True)
     seen = layer.seen_in(("red", "green", "blue"), ("nir", "blue", "red"))
     np.testing.assert_array_equal(seen.light.ravel(), [0, 2, 0])
+
+
+@pytest.mark.parametrize("fields", [{"transplanted": 0.5, "kind": "clear"}, {"clouds": "x"}, {"cloudless": 0.5}])
+def test_fields_of_another_kind_of_source_are_refused(fields: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="for the kind"):
+        Source.model_validate(fields)
 
 
 def test_transplanted_clouds_want_one_date() -> None:

@@ -54,7 +54,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--fid", type=click.Path(path_type=Path), help="Inception weights (torch-fidelity's file): adds FID.")
 @click.option("--limit", type=click.IntRange(min=1), help="At most this many images, evenly spaced over the list.")
 @click.option("--quality", type=click.Choice(["fast", "balanced", "paper"]), default="balanced", show_default=True,
-              help="fast: fewest steps; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
+              help="fast: the cheapest; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
 @click.option("--steps", type=click.IntRange(min=1), help="Sampling steps, instead of the quality's.")
 @click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help="Instead of the quality's.")
 @click.option("--start", type=click.IntRange(min=1), help="Warm start: begin at this step, from the noised prior.")
@@ -151,12 +151,12 @@ def _store_calibration(model: str, target: Path, summary: dict[str, Any]) -> Non
 
 
 def _method(model: str, options: dict[str, Any]) -> "Method":
-    from unclouded.evaluation.methods import Input, Model, Prior, changed
+    from unclouded.evaluation.methods import Input, Model, Prior
 
     if options["input_only"] and not _asked_for_model():
         return Input()
     from unclouded.restore import load
-    from unclouded.sampling import OPTIONS
+    from unclouded.sampling import OPTIONS, changed
 
     restorer = load(model, device=options["device"], precision=options["precision"])
     for note in restorer.notes:
@@ -171,8 +171,6 @@ def _method(model: str, options: dict[str, Any]) -> "Method":
     sampling = restorer.card.at(options["quality"])
     if options["prior_only"]:
         return Prior(restorer, changed(sampling, changes))
-    if options["no_prior"] and sampling.start is not None:
-        changes["start"] = None  # a warm start is one from the prior
     return Model(restorer, changed(sampling, changes), use_prior=not options["no_prior"])
 
 

@@ -182,9 +182,9 @@ def _figure(name: str) -> None:
         from unclouded.datasets.pairs import read_pairs, select
         from unclouded.evaluation import figures, metrics
         from unclouded.evaluation.evaluate import spread_out
-        from unclouded.evaluation.methods import changed
         from unclouded.evaluation.whole import Whole
         from unclouded.restore import load
+        from unclouded.sampling import changed
 
         protocol = metrics.protocol(options["protocol"])
         pairs = spread_out(read_pairs(data, split, options["dataset"]), options["limit"])
@@ -231,9 +231,10 @@ def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, st
     from unclouded.datasets.pairs import read_pairs, select
     from unclouded.evaluation import sheets
     from unclouded.evaluation.evaluate import evaluate, spread_out
-    from unclouded.evaluation.methods import Input, Model, Prior, changed, to_unit
+    from unclouded.evaluation.methods import Input, Model, Prior, to_unit
     from unclouded.evaluation.metrics import protocol
     from unclouded.restore import load
+    from unclouded.sampling import changed
 
     name = str(click.get_current_context().info_name)  # fig6 or fig7
     score = protocol(options["protocol"])

@@ -58,7 +58,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     help="A shipped model's name, or a model file; auto: the one for the bands that the scene names.",
 )
 @click.option("--quality", type=click.Choice(["fast", "balanced", "paper"]), default="balanced", show_default=True,
-              help="fast: fewest steps; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
+              help="fast: the cheapest; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
 @click.option("--steps", type=int, help="Sampling steps, instead of the quality's.")
 @click.option("--sampler", help="ddim, ddpm, dpm or unipc, instead of the quality's.")
 @click.option("--start", type=int, metavar="T0", help="Warm start: begin at this step, from the noised prior.")

@@ -244,8 +244,9 @@ def header_problems(pairs: Sequence[Pair]) -> list[str]:
         first = first or (cloudy, pair.cloudy)
         if (cloudy.bands, cloudy.dtype) != (first[0].bands, first[0].dtype):
             problems.append(f"{pair.cloudy} is {cloudy}, but {first[1]} is {first[0]}.")
+        size = cloudy.height, cloudy.width
         unfit = [(path, facts) for path, facts in dates if facts != cloudy]
-        unfit += [(path, facts) for path, facts in radar if facts[1:3] != cloudy[1:3]]  # height and width
+        unfit += [(path, facts) for path, facts in radar if (facts.height, facts.width) != size]
         problems += [f"{path} is {facts}, but {pair.cloudy}, which it goes with, is {cloudy}." for path, facts in unfit]
         if radar and sum(facts.bands for _, facts in radar) != 2:
             problems.append(f"{radar[0][0]} is {radar[0][1]}, where Sentinel-1's VV and VH were looked for.")

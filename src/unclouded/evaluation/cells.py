@@ -146,7 +146,8 @@ def _whole(metrics: Sequence[str], setting: Setting) -> "Whole":
 
 
 def _method(path: Path | None, what: str, setting: Setting) -> "Method":
-    from unclouded.evaluation.methods import Input, Model, Prior, changed
+    from unclouded.evaluation.methods import Input, Model, Prior
+    from unclouded.sampling import changed
 
     if path is None:
         return Input()

@@ -22,8 +22,8 @@ PARTS = ("prior", "cnp", "wa")
 
 
 class Complexity(NamedTuple):
-    """`gmac_image` is one whole restoration (prior once, every sampling step); `gmac_step` one evaluation of the
-    denoiser."""
+    """`gmac_image` is one whole restoration (prior once for each copy, every sampling step); `gmac_step` one evaluation
+    of the denoiser."""
 
     parameters: dict[str, int]  # by part, and "total"
     gmac_prior: float | None
@@ -79,7 +79,7 @@ def measure(
     gmac_prior = _prior_macs(model, y)
     gmac_step = _step_macs(model, y, sampling)
     steps = None if model.schedule is None else sampling.steps * sampling.samples
-    total = (gmac_prior or 0.0) + (gmac_step or 0.0) * (steps or 0)
+    total = (gmac_prior or 0.0) * sampling.self_ensemble + (gmac_step or 0.0) * (steps or 0)
     memory, seconds = _run(lambda: restore(model, y, sampling), device, repeats)
     return Complexity(
         count_parameters(model), gmac_prior, gmac_step, total, 2 * total, memory, 1 / seconds, size, steps, device

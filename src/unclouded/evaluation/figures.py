@@ -119,7 +119,8 @@ def metrics_over_floor(
     """Fig. 11: PSNR, SSIM, sharpness and, if `more` gives it, LPIPS over η, the least weight of the prior at sampling
     (`weight_floor`)."""
     from unclouded.evaluation.evaluate import evaluate, summarise
-    from unclouded.evaluation.methods import Model, changed
+    from unclouded.evaluation.methods import Model
+    from unclouded.sampling import changed
 
     found = []
     for eta in etas:

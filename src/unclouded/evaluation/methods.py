@@ -1,19 +1,19 @@
 """What can be scored: a model, its reference prior alone, or the cloudy input itself. Each maps [B, C, H, W] in [0,
 1]."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.errors import UncloudedError, UsageError, first_problem
+from unclouded.errors import UncloudedError, UsageError
+from unclouded.sampling import Sampling, changed
 from unclouded.scenes.bands import BandSet
 
 if TYPE_CHECKING:
     from unclouded.restore import Restorer
-    from unclouded.sampling import Sampling
 
 Array = NDArray[Any]
 What = Literal["model", "prior alone", "pure diffusion", "cloudy input"]
@@ -86,7 +86,7 @@ class Model(_OfRestorer):
     """A restorer, sampled as its card or `sampling` says; without its reference prior (eq. 9 alone) if not
     `use_prior`."""
 
-    sampling: "Sampling"
+    sampling: Sampling
     use_prior: bool = True
 
     @property
@@ -96,13 +96,15 @@ class Model(_OfRestorer):
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         import torch
 
-        restorer = self.restorer if self.use_prior else without_prior(self.restorer)
+        restorer, sampling = self.restorer, self.sampling
+        if not self.use_prior:  # nor what only a prior can give
+            restorer, sampling = without_prior(restorer), changed(sampling, {"start": None, "self_ensemble": 1})
         if self.frames == 1 and not self.sar and cloudy.shape[-2] * cloudy.shape[-1] > WHOLE_PIXELS:
             from unclouded.restore_scene import restore_array
 
-            tiled = [restore_array(image, restorer, sampling=self.sampling) for image in cloudy]
+            tiled = [restore_array(image, restorer, sampling=sampling) for image in cloudy]
             return Output(np.stack(tiled).astype(np.float32))
-        restored = restorer.restore(torch.from_numpy(cloudy), [(0, 0)] * len(cloudy), self.sampling)
+        restored = restorer.restore(torch.from_numpy(cloudy), [(0, 0)] * len(cloudy), sampling)
         return Output(restored.clear.numpy(), None if restored.spread is None else restored.spread.numpy())
 
 
@@ -121,21 +123,11 @@ def without_prior(restorer: "Restorer") -> "Restorer":
     return plain
 
 
-def changed(sampling: "Sampling", changes: Mapping[str, Any]) -> "Sampling":
-    """`sampling` with some options changed, checked as if it had been written so."""
-    from pydantic import ValidationError
-
-    try:
-        return type(sampling).model_validate(sampling.model_dump() | dict(changes))
-    except ValidationError as error:
-        raise UsageError(f"The sampling options do not fit: {first_problem(error).what}. Change them.") from error
-
-
 @dataclass(frozen=True)
 class Prior(_OfRestorer):
     """The reference prior of a model, x_E = E(y), without diffusion: as `sampling` (the card's) would start from it."""
 
-    sampling: "Sampling | None" = None
+    sampling: Sampling | None = None
     what: What = "prior alone"
 
     def restore(self, cloudy: NDArray[np.float32]) -> Output:

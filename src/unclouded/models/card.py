@@ -87,8 +87,8 @@ class ModelCard(BaseModel):
     def at(self, quality: Quality) -> Sampling:
         """The point of that name on the model's front of quality against evaluations; UsageError for another name.
 
-        `paper` is the DE paper's, whatever the model. A card that names no `fast` point gives half the evaluations of
-        its default to DPM-Solver++, and one to the prior.
+        `paper` is the DE paper's, whatever the model. A card that names no `fast` point gives half the steps of its
+        default, one at least, to DPM-Solver++, and the prior a single copy.
         """
         if quality not in get_args(Quality):
             raise UsageError(f"There is no quality {quality!r}. Choose one of: {', '.join(get_args(Quality))}.")

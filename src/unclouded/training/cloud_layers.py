@@ -22,9 +22,11 @@ EDGE = 1.5  # sigma of the smoothing of an opacity from brightness
 
 
 class CloudLayer(NamedTuple):
-    """transmission [1, H, W] and light [C, H, W] in [0, 1]. `seen_through`: a veil over the very same ground, which
-    belongs over a clear image. Otherwise the layer holds the thicker parts alone, without what else differed between
-    the two days, and may be laid over a cloudy image, too."""
+    """transmission [1, H, W] in [0, 1], light [C, H, W] up to 1, below 0 where the cloud darkens.
+
+    `seen_through`: a veil over the very same ground, which belongs over a clear image. Otherwise the layer holds the
+    thicker parts alone, without what else differed between the two days, and may be laid over a cloudy image, too.
+    """
 
     transmission: Array
     light: Array

@@ -55,7 +55,8 @@ class PairPool:
     """Real pairs: a random crop of a random pair. Decoded once and kept, or, beyond `keep` bytes, read when drawn.
 
     The cloudy image of a pair is its first `frames` dates, one after another, and Sentinel-1's bands if `sar`:
-    [frames·C + sar, H, W]. The share `transplanted` of the examples has the cloud of another pair (one date, no sar).
+    [frames·C + sar, H, W]. The share `transplanted` of the examples has the cloud of a pair drawn
+    at random (one date, no sar).
     """
 
     def __init__(

@@ -64,9 +64,12 @@ def _record(recipe: Recipe, run: Run) -> TrainingRecord:
 
 def _data(source: Source, run: Run) -> str:
     if source.kind == "landscapes":
-        return "generated landscapes"
-    name = source.dataset or (run.data.resolve().name if source.path == "." else source.path)
-    return name if source.kind == "pairs" or source.path != "." else f"{name} under simulated clouds"
+        name = "generated landscapes"
+    else:
+        name = source.dataset or (run.data.resolve().name if source.path == "." else source.path)
+    if source.clouds:
+        return f"{name} under clouds of {source.clouds}"
+    return f"{name} under simulated clouds" if source.kind == "clear" and source.path == "." else name
 
 
 def commit() -> str:

@@ -177,11 +177,12 @@ def _simulated(recipe: Recipe) -> Recipe:
 
 def _held_out(recipe: Recipe, pairs: Sequence[Pair]) -> Recipe:
     """Own parts train and val (or test) where the data have them; else a tenth of the pairs validates."""
+    source, held_out = recipe.sources[0], recipe.validation[0]
+    if held_out.path == "." and held_out.dataset is None:
+        held_out = held_out.model_copy(update={"dataset": source.dataset, "drop_leaks": source.drop_leaks})
     by_hand = (*recipe.sources, *recipe.validation)
     if any(source.split or source.share != (0.0, 1.0) or source.path != "." for source in by_hand):
-        return recipe
-    source, held_out = recipe.sources[0], recipe.validation[0]
-    held_out = held_out.model_copy(update={"dataset": source.dataset, "drop_leaks": source.drop_leaks})
+        return _changed(recipe, validation=(held_out, *recipe.validation[1:]))
     parts = {pair.part for pair in pairs}
     train: dict[str, Any]
     validation: dict[str, Any]

@@ -26,10 +26,11 @@ class Source(_Value):
 
     pairs: real pairs (a folder with cloud/ and label/, a manifest, or the layout of the known data set `dataset`, with
     its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
-    to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has another pair's cloud
-    (training.cloud_layers) · clear: clear images, clouded by the simulator; of each only the share `rows` of its
-    height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise. With `clouds` the
-    clouds of both are those of the RGB pairs in that folder (of `split`). The share `cloudless` of both gets no cloud.
+    to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has the cloud of a pair drawn
+    at random (training.cloud_layers) · clear: clear images, clouded by the simulator; of each only the share `rows` of
+    its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise. With `clouds`
+    the clouds of both are those of the pairs in that folder (of `split`), which are RGB. The share `cloudless` of both
+    gets no cloud.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
@@ -44,6 +45,14 @@ class Source(_Value):
     cloudless: float = Field(0.0, ge=0, lt=1)
     transplanted: float = Field(0.0, ge=0, le=1)
     clouds: str | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.kind == "pairs" and (self.clouds or self.cloudless):
+            raise ValueError("clouds and cloudless are for the kinds clear and landscapes")
+        if self.kind != "pairs" and self.transplanted:
+            raise ValueError("transplanted is for the kind pairs")
+        return self
 
 
 class Stage(_Value):
