@@ -13,8 +13,9 @@ from unclouded.scenes.fractal import fractal
 from unclouded.scenes.landscape import landscape
 from unclouded.training.cloud_layers import CloudLayer, cloud_layer
 from unclouded.training.data import PairPool, open_pool
+from unclouded.training.export import _data
 from unclouded.training.recipes import recipe
-from unclouded.training.values import Source
+from unclouded.training.values import Run, Source
 
 SIDE = 96
 BANDS = BandSet.display("red", "green", "blue")
@@ -124,6 +125,12 @@ def test_a_band_that_the_layer_lacks_is_as_bright_as_its_first() -> None:
     layer = CloudLayer(np.ones((1, 1, 1), np.float32), light, seen_through=True)
     seen = layer.seen_in(("red", "green", "blue"), ("nir", "blue", "red"))
     np.testing.assert_array_equal(seen.light.ravel(), [0, 2, 0])
+
+
+def test_the_card_says_whose_clouds_were_laid_over() -> None:
+    run = Run(data=Path("."), out=Path("."))
+    assert _data(Source(kind="clear", path="chips", clouds="rice1"), run) == "chips under clouds of rice1"
+    assert _data(Source(kind="landscapes"), run) == "generated landscapes"
 
 
 @pytest.mark.parametrize("fields", [{"transplanted": 0.5, "kind": "clear"}, {"clouds": "x"}, {"cloudless": 0.5}])

@@ -232,6 +232,11 @@ def test_sen12ms_cr_by_its_layout_with_and_without_sentinel_1(data_dir: Path) ->
     assert radar.model.cnp.in_channels == 13 + 13 + 2  # type: ignore[union-attr]
 
 
+def test_a_known_layout_validates_on_the_same_data_when_the_split_is_by_hand(data_dir: Path) -> None:
+    found = tiny_own(data_dir / "sen12mscr", ["sources.0.dataset=sen12ms-cr", "sources.0.share=[0, 0.5]"])
+    assert [source.dataset for source in (*found.sources, *found.validation)] == ["sen12ms-cr", "sen12ms-cr"]
+
+
 def test_own_bands_by_their_names_and_by_hand(tmp_path: Path) -> None:
     data = own_pairs(tmp_path / "own", 5, 4, ("blue", "green", "red", "rededge", "nir"))
     found = tiny_own(data)
