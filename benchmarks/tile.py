@@ -24,7 +24,7 @@ from unclouded.evaluation.methods import Model
 from unclouded.evaluation.metrics import paper as protocol
 from unclouded.models.card import ModelCard
 from unclouded.restore import Restorer, load, restore
-from unclouded.sampling import PAPER
+from unclouded.sampling import PAPER, Sampling
 from unclouded.training.recipes import recipe
 
 SIDE = 256
@@ -59,7 +59,7 @@ def measure(restorer: Restorer, rates: dict[str, Any], rounds: int = 3) -> dict[
     for run in runs.values():
         run()
     taken = alternate(runs, rounds)
-    least = {name: least_seconds(restorer, y, sampling.steps, rates) for name, sampling in points.items()}
+    least = {name: least_seconds(restorer, y, sampling, rates) for name, sampling in points.items()}
     return {
         "model": restorer.card.name,
         "precision": restorer.precision,
@@ -75,8 +75,8 @@ def measure(restorer: Restorer, rates: dict[str, Any], rounds: int = 3) -> dict[
     }
 
 
-def least_seconds(restorer: Restorer, y: torch.Tensor, steps: int, rates: dict[str, Any]) -> float:
-    """The floor of a tile: the prior once, the denoiser `steps` times."""
+def least_seconds(restorer: Restorer, y: torch.Tensor, sampling: Sampling, rates: dict[str, Any]) -> float:
+    """The floor of a tile: the prior once for each copy, the denoiser in each step."""
     model: Any = restorer.model
     first = y[:, : model.bands]
 
@@ -85,7 +85,8 @@ def least_seconds(restorer: Restorer, y: torch.Tensor, steps: int, rates: dict[s
 
     prior = work(model, y, call=model.reference)
     step = work(model, first, call=denoise)
-    return floor(prior[0] + steps * step[0], prior[1] + steps * step[1], rates)
+    operations, moved = (sampling.self_ensemble * p + sampling.steps * s for p, s in zip(prior, step, strict=True))
+    return floor(operations, moved, rates)
 
 
 def quality(restorer: Restorer, pairs: list[Pair]) -> dict[str, Any]:
