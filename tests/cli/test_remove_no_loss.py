@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_a_full_disk_while_restoring(remove: Any, tmp_path: Path, monkeypatch: p
     assert sorted(p.name for p in tmp_path.iterdir()) == ["at_once.tif", "in.tif", "out.tif"]
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """As in a terminal: whoever runs the tests in the background of a shell has SIGINT ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 def test_ctrl_c_leaves_nothing_under_the_final_name(remove: Any, double: Any, tmp_path: Path) -> None:
     source, target = random_tif(tmp_path / "in.tif", size=(100, 80)), tmp_path / "out.tif"
     batches = []
