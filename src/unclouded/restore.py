@@ -54,7 +54,7 @@ def restore(
     height, width = y.shape[-2:]
     y_pad = pad_to_multiple(2 * y - 1, model.multiple)
     x_E = None if reference is None else pad_to_multiple(2 * reference - 1, model.multiple)
-    denoiser = model.denoiser(y_pad, x_E, sampling.weight_floor)
+    denoiser = model.denoiser(y_pad, x_E, sampling.weight_floor, sampling.weight_ceiling)
     first = y[:, : model.bands]  # one frame: what comes out is shaped like it
     clear, squares, weights = torch.zeros_like(first), torch.zeros_like(first), _Mean()
     for sample in range(sampling.samples):

@@ -88,6 +88,17 @@ def test_a_weight_of_one_is_the_reference_prior_to_the_bit(images: dict[str, Ten
     assert torch.equal(denoise(images["x_t"], T).x0, images["x_E"])
 
 
+@pytest.mark.parametrize(("floor", "ceiling", "expected"), [(0.3, 0.98, 0.98), (0.3, 1.0, 1.0), (0.9, 0.5, 0.9)])
+def test_weights_are_clamped_to_the_ceiling_unless_the_floor_is_above(
+    images: dict[str, Tensor], floor: float, ceiling: float, expected: float
+) -> None:
+    x0, x_E = images["x0"], images["x_E"]
+    denoise = fused(
+        lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, 1.5), images["y"], x_E, floor, ceiling
+    )
+    torch.testing.assert_close(denoise(images["x_t"], T).w, torch.full_like(x0, expected))
+
+
 @pytest.mark.parametrize("floor", [-0.1, 1.01, float("nan")])
 def test_a_floor_outside_0_1_is_refused(images: dict[str, Tensor], floor: float) -> None:
     with pytest.raises(UsageError, match="weight floor"):

@@ -47,10 +47,18 @@ def x0_denoiser(network: Network, y: Tensor) -> Denoiser:
 
 
 # Eq. 11–12: x_{0,t} = (1 − W) ⊙ x_{0,ε,t} + W ⊙ x_{0,E},  W = WA(x_t, y, x_{0,E}, t)
-def fused(denoiser: Denoiser, wa: Network, y: Tensor, x_E: Tensor, weight_floor: float | None = 0.3) -> Denoiser:
+def fused(
+    denoiser: Denoiser,
+    wa: Network,
+    y: Tensor,
+    x_E: Tensor,
+    weight_floor: float | None = 0.3,
+    weight_ceiling: float = 1.0,
+) -> Denoiser:
     """Diffusion enhancement: a denoiser fused with the reference prior, by weights per pixel and band.
 
     At sampling W is clamped to [weight_floor, 1] (the paper's η = 0.3); None leaves it unbounded, as in training.
+    A weight_ceiling below 1, unless the floor is above it, keeps a little of the denoiser's answer everywhere.
     Raises UsageError for a weight floor outside [0, 1].
     """
     if weight_floor is not None and not 0 <= weight_floor <= 1:
@@ -60,7 +68,7 @@ def fused(denoiser: Denoiser, wa: Network, y: Tensor, x_E: Tensor, weight_floor:
         x0_eps = denoiser(x_t, t).x0
         w = wa(torch.cat((x_t, y, x_E), dim=1), t).to(x_t)
         if weight_floor is not None:
-            w = w.clamp(weight_floor, 1)
+            w = w.clamp(weight_floor, max(weight_floor, weight_ceiling))
         return Denoised((1 - w) * x0_eps + w * x_E, w, x0_eps)
 
     return denoise

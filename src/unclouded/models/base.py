@@ -30,7 +30,9 @@ class RestorationModel(Protocol):
         """x_E = E(y) (eq. 10) in [0, 1], any H×W; None if the model has no reference prior."""
         ...
 
-    def denoiser(self, y: Tensor, x_E: Tensor | None, weight_floor: float | None) -> Denoiser:
+    def denoiser(
+        self, y: Tensor, x_E: Tensor | None, weight_floor: float | None, weight_ceiling: float = 1.0
+    ) -> Denoiser:
         """The denoiser of y given its reference x_E, both in model range [-1, 1]."""
         ...
 

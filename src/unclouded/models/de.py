@@ -99,11 +99,13 @@ class DE(nn.Module):
         return self.prior(self.optical(y)) if self.prior else None
 
     # (9) the CNP's estimate of x0, (11)-(12) fused with the reference by WA
-    def denoiser(self, y: Tensor, x_E: Tensor | None, weight_floor: float | None) -> Denoiser:
+    def denoiser(
+        self, y: Tensor, x_E: Tensor | None, weight_floor: float | None, weight_ceiling: float = 1.0
+    ) -> Denoiser:
         predict = self.predictor(y, x_E)
         if self.wa is None or x_E is None:
             return predict
-        return fused(predict, self.wa, self.condition(y), x_E, weight_floor)
+        return fused(predict, self.wa, self.condition(y), x_E, weight_floor, weight_ceiling)
 
     def predictor(self, y: Tensor, x_E: Tensor | None = None) -> Denoiser:
         """The CNP alone as a denoiser; without x_E pure conditional diffusion."""

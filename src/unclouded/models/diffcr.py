@@ -208,7 +208,9 @@ class DiffCR(nn.Module):
     def reference(self, y: Tensor) -> None:
         """None: DiffCR has no reference prior."""
 
-    def denoiser(self, y: Tensor, x_E: Tensor | None = None, weight_floor: float | None = None) -> Denoiser:
+    def denoiser(
+        self, y: Tensor, x_E: Tensor | None = None, weight_floor: float | None = None, weight_ceiling: float = 1.0
+    ) -> Denoiser:
         """Predicts x0 from (x_t, t) given the frames y [B, N·bands + sar, H, W]; all in model range [−1, 1].
 
         Raises UncloudedError if y does not hold whole frames.

@@ -37,5 +37,7 @@ class EndToEnd(nn.Module):
     def reference(self, y: Tensor) -> Tensor:
         return self.prior(y)
 
-    def denoiser(self, y: Tensor, x_E: Tensor | None, weight_floor: float | None) -> Denoiser:
+    def denoiser(
+        self, y: Tensor, x_E: Tensor | None, weight_floor: float | None, weight_ceiling: float = 1.0
+    ) -> Denoiser:
         raise TypeError("an end-to-end model has no denoiser: its answer is reference(y)")

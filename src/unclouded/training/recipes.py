@@ -151,6 +151,7 @@ def base_rgbn() -> Recipe:
                 Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.75, 1.0)),
             ),
             "stages": stages,
+            "sampling": full.sampling.model_copy(update={"weight_ceiling": 0.98}),  # a spread where W would be 1
             "limits": ("Fine-tuned on simulated clouds alone; real thick cloud is harder", *_LIMITS),
         }
     )
