@@ -92,3 +92,27 @@ def test_what_cannot_be_calibrated_is_said():
         calibrator.result()
     with pytest.raises(UsageError, match=r"between 0 and 1, not 1\.5"):
         coverage(np.ones((1, 3)), np.ones((1, 3)), 1.5)
+
+
+def test_under_cloud_and_beside_it_are_told_apart() -> None:
+    rng, calibrator = np.random.default_rng(0), Calibrator()
+    cloudy = np.arange(90 * 90).reshape(90, 90) % 2 == 0
+    for _ in range(4):
+        spread = np.full((2, 90, 90), 0.05)
+        error = np.where(cloudy, 0.1, 0.05) * rng.standard_normal(spread.shape)
+        calibrator.feed(error, np.zeros_like(spread), spread, cloudy)
+    found = calibrator.result()
+    under, beside = found.coverage_apart["cloudy"], found.coverage_apart["clear"]
+    assert under < 0.6 < 0.75 < beside
+    assert (under + beside) / 2 == pytest.approx(0.6827, abs=0.02)
+
+
+def test_the_rank_within_an_image_does_not_see_differences_between_images() -> None:
+    rng, calibrator = np.random.default_rng(0), Calibrator()
+    for scale in (0.01, 0.02, 0.05, 0.1):
+        spread = scale * rng.uniform(0.9, 1.1, (1, 64, 64))
+        calibrator.feed(scale * rng.standard_normal(spread.shape), np.zeros_like(spread), spread)
+    found = calibrator.result()
+    assert found.rank_correlation > 0.5
+    assert abs(found.rank_correlation_within) < 0.1
+    assert found.coverage_apart == {}

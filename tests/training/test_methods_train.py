@@ -4,9 +4,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 import torch
 
+from own_files import write_geotiff
 from unclouded.datasets import catalog
 from unclouded.datasets.miniature import generate
 from unclouded.errors import UncloudedError, UsageError
@@ -187,18 +187,6 @@ def test_too_few_dates_and_other_bands_are_named(tmp_path: Path) -> None:
         PairPool(pairs, recipe("base").band_set, frames=3)
     with pytest.raises(UncloudedError, match=r"has 3 bands, but the recipe names 4.*--bands"):
         PairPool(pairs, recipe("rgbn").band_set)
-
-
-def write_geotiff(path: Path, image: np.ndarray, names: tuple[str, ...] = ()) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bands, height, width = image.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=image.dtype, crs="EPSG:32632",
-        transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
-    ) as file:  # fmt: skip
-        file.write(image)
-        if names:
-            file.descriptions = names
 
 
 def test_any_recipe_trains_on_clear_images_under_simulated_clouds(tmp_path: Path) -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rasterio
 
+from own_files import write_geotiff
 from unclouded.cli import main
 from unclouded.datasets.images import read_image
 from unclouded.errors import UncloudedError, UsageError
@@ -20,18 +20,6 @@ from unclouded.training.loop import Run, train
 from unclouded.training.own import fit
 from unclouded.training.recipes import keys, recipe
 from unclouded.training.values import Recipe, Source
-
-
-def write_geotiff(path: Path, image: np.ndarray, names: tuple[str, ...] = ()) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    bands, height, width = image.shape
-    with rasterio.open(
-        path, "w", driver="GTiff", count=bands, height=height, width=width, dtype=image.dtype, crs="EPSG:32632",
-        transform=rasterio.Affine(10, 0, 500_000, 0, -10, 5_000_000),
-    ) as file:  # fmt: skip
-        file.write(image)
-        if names:
-            file.descriptions = names
 
 
 def own_pairs(root: Path, bands: int, count: int, names: tuple[str, ...] = ()) -> Path:

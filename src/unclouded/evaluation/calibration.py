@@ -31,10 +31,12 @@ class Calibration(NamedTuple):
 
     pixels: int
     rank_correlation: float  # Spearman's, between spread and |error|
+    rank_correlation_within: float  # the same within an image, mean over the images
     scale: list[float]  # factor per band for the spread
     coverage: dict[str, list[float]]  # nominal level -> share of pixels inside, per band, as sampled
     coverage_scaled: dict[str, list[float]]  # the same after scaling
     coverage_held_out: dict[str, list[float]]  # each half of the images scaled by the other's fit; {} for one image
+    coverage_apart: dict[str, float]  # so scaled, of all bands at `level`: of the pixels under cloud, and beside it
     reliability: Reliability
 
     def as_json(self) -> dict[str, Any]:
@@ -48,13 +50,16 @@ class Calibrator:
         self.per_image = per_image
         self._errors: list[Array] = []
         self._spreads: list[Array] = []
+        self._cloudy: list[Array] = []
 
-    def feed(self, restored: Array, clear: Array, spread: Array) -> None:
-        """restored, clear, spread [C, H, W] in units of [0, 1]."""
+    def feed(self, restored: Array, clear: Array, spread: Array, cloudy: Array | None = None) -> None:
+        """restored, clear, spread [C, H, W] in units of [0, 1]; `cloudy` [H, W] says which pixels were under cloud."""
         bands = len(clear)
         step = max(1, clear[0].size // self.per_image)
         self._errors.append(np.abs(restored - clear).reshape(bands, -1)[:, ::step].astype(np.float64))
         self._spreads.append(spread.reshape(bands, -1)[:, ::step].astype(np.float64))
+        if cloudy is not None:
+            self._cloudy.append(np.broadcast_to(cloudy.reshape(1, -1)[:, ::step], self._errors[-1].shape))
 
     def result(self, level: float = 0.6827, levels: Sequence[float] = LEVELS, bins: int = 10) -> Calibration:
         """Fit each band's factor so that ± factor·spread·z(level) holds the share `level` of the pixels, and report."""
@@ -71,9 +76,11 @@ class Calibrator:
             pixels=error.size,
             rank_correlation=rank_correlation(spread.ravel(), error.ravel()),
             scale=scale.tolist(),
+            rank_correlation_within=self._rank_within(),
             coverage={f"{nominal:g}": coverage(error, spread, nominal).tolist() for nominal in levels},
             coverage_scaled={f"{nominal:g}": coverage(error, scaled, nominal).tolist() for nominal in levels},
             coverage_held_out=self._held_out(level, levels),
+            coverage_apart=self._apart(level),
             reliability=reliability(error.ravel(), scaled.ravel(), bins),
         )
 
@@ -81,16 +88,34 @@ class Calibrator:
         """|error| and spread of some of the images, [C, n]."""
         return np.concatenate(self._errors[images], axis=1), np.concatenate(self._spreads[images], axis=1)
 
+    def _rank_within(self) -> float:
+        each = [rank_correlation(s.ravel(), e.ravel()) for s, e in zip(self._spreads, self._errors, strict=True)]
+        known = [rank for rank in each if np.isfinite(rank)]
+        return float(np.mean(known)) if known else float("nan")
+
     def _held_out(self, level: float, levels: Sequence[float]) -> dict[str, list[float]]:
         if len(self._errors) < 2:
             return {}
+        error, spread = self._scaled_by_the_other_half(level)
+        return {f"{nominal:g}": coverage(error, spread, nominal).tolist() for nominal in levels}
+
+    def _apart(self, level: float) -> dict[str, float]:
+        if len(self._errors) < 2 or len(self._cloudy) < len(self._errors):
+            return {}
+        error, spread = (part.reshape(1, -1) for part in self._scaled_by_the_other_half(level))
+        cloudy = np.concatenate([*self._cloudy[::2], *self._cloudy[1::2]], axis=1).reshape(-1)
+        parts = {"cloudy": cloudy, "clear": ~cloudy}
+        return {name: float(coverage(error[:, m], spread[:, m], level)[0]) for name, m in parts.items() if m.any()}
+
+    def _scaled_by_the_other_half(self, level: float) -> tuple[Array, Array]:
+        """|error| and spread [C, n], first of the even images, then of the odd ones."""
         halves = self._pixels(slice(0, None, 2)), self._pixels(slice(1, None, 2))
         scaled = [
             (error, spread * fit_scale(*other, level)[:, None])
             for (error, spread), other in zip(halves, reversed(halves), strict=True)
         ]
         error, spread = (np.concatenate(parts, axis=1) for parts in zip(*scaled, strict=True))
-        return {f"{nominal:g}": coverage(error, spread, nominal).tolist() for nominal in levels}
+        return error, spread
 
 
 def fit_scale(error: Array, spread: Array, level: float = 0.6827) -> Array:

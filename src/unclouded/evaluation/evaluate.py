@@ -35,11 +35,12 @@ class Score:
 
 
 class Images(NamedTuple):
-    """What was compared, each [C, H, W] in [0, 1]."""
+    """What was compared, each [C, H, W] in [0, 1]; `cloudy` [H, W] says which pixels were under cloud."""
 
     restored: Array
     clear: Array
     spread: Array | None
+    cloudy: Mask | None = None
 
 
 def evaluate(
@@ -66,7 +67,7 @@ def evaluate(
             mask = (np.abs(cloudy[: len(clear)] - clear) > cloud_threshold).any(axis=0)
             values = protocol(restored, clear, None) | (more(restored, clear) if more else {})
             values |= _apart(protocol, restored, clear, mask)
-            images = Images(restored, clear, spread)
+            images = Images(restored, clear, spread, mask)
             height, width = mask.shape
             yield Score(pair.stem, height, width, float(mask.mean()), values, images)
 

@@ -52,7 +52,7 @@ class Whole:
             self._clear.feed(self._features(images.clear))
         if images.spread is not None:
             self._has_spread = True
-            self._calibrator.feed(images.restored, images.clear, images.spread)
+            self._calibrator.feed(images.restored, images.clear, images.spread, images.cloudy)
 
     def result(self) -> dict[str, Any]:
         """FID, and calibration where several samples were drawn."""
