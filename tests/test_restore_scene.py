@@ -90,16 +90,18 @@ def test_panels_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mas
     if mask == "file":
         where = (np.random.default_rng(1).random((1, 90, 201)) < 0.01).astype(np.uint8)
         mask = str(write_tif(tmp_path / "mask.tif", where))
-    results = []
+    results, double = [], Double(local)
     for limit in (10**6, 70):
         seen: list[tuple[int, int]] = []
+        double.origins = []
         restore_scene(
-            source, tmp_path / "o.tif", model=Double(local), tile=32, overlap=8, mask=mask, overwrite=True,
+            source, tmp_path / "o.tif", model=double, tile=32, overlap=8, mask=mask, overwrite=True,
             mask_out=tmp_path / "m.tif", uncertainty_out=tmp_path / "u.tif", panel_width=limit,
             progress=lambda done, total, seen=seen: seen.append((done, total)),
         )  # fmt: skip
         assert seen[0][0] == 0
         assert seen[-1][0] == seen[-1][1]
+        assert len(double.origins) == len(set(double.origins))  # what two panels share is restored once
         results.append([read(tmp_path / f"{name}.tif") for name in "omu"])
     assert 0 < (results[0][1] == 2).mean() <= 1
     for one, other in zip(*results, strict=True):

@@ -7,6 +7,7 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
 from functools import partial as with_first
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from rasterio.enums import ColorInterp
 from unclouded.errors import UsageError
 from unclouded.finished_rows import CLASS_NAMES, Finished, as_it_is, store
 from unclouded.sampling import Sampling
-from unclouded.scene_budget import ScenePlan, fit, memory, parse_size, total_tiles, warm_up
+from unclouded.scene_budget import ScenePlan, fit, memory, parse_size, warm_up
 from unclouded.scene_options import BATCH_SIZE, SceneOptions, SceneReport
 from unclouded.scene_plan import (
     AUTO,
@@ -35,7 +36,7 @@ from unclouded.scene_plan import (
 from unclouded.scene_report import write_scene_report
 from unclouded.scenes.auto_mask import HALO, auto_masked
 from unclouded.scenes.bands import DnRange
-from unclouded.scenes.compose import compose
+from unclouded.scenes.compose import Rows, compose
 from unclouded.scenes.failures import NoRoomError
 from unclouded.scenes.masks import FileMask
 from unclouded.scenes.partial import Layer, Partial, earlier_plan, partial_folder
@@ -51,6 +52,7 @@ from unclouded.scenes.raster import CACHE_BYTES, Array, cache_bytes, open_scene
 from unclouded.scenes.stac import acquired, check_pystac, write_stac
 from unclouded.scenes.targets import check_targets
 from unclouded.scenes.tiles import TileGrid
+from unclouded.shared_tiles import SharedTiles
 from unclouded.strips import Job, RestorerLike, restored_rows
 
 Progress = Callable[[int, int], None]
@@ -150,7 +152,7 @@ def plan_scene(
     how = {"device": device, "precision": precision, "compile": compile}
     with _prepared(str(src), Path(dst), model, how, chosen) as job:
         products_of(job, Path(dst), chosen)
-        cost, tiles = warm_up(job), total_tiles(job)
+        cost, tiles = warm_up(job), len(job.grid)
         return ScenePlan(
             **_common(str(src), Path(dst), job, chosen),
             batch_size=job.batch_size,
@@ -277,23 +279,32 @@ def _partial(
 
 
 def _run(job: Job, partial: Partial, auto_mask: bool, layers: set[str], progress: Progress | None) -> None:
-    """Restore what is missing, panel by panel. A thread stores finished rows while the model works on the next."""
+    """Restore what is missing, panel by panel."""
     halo = HALO if auto_mask else 0
     bars = _Tiles(job, partial.panel, max(0, partial.rows_done - halo), halo, progress)
-    for left, right in job.panels[partial.panel :]:
-        first, wide = partial.rows_done, (max(0, left - halo), min(job.grid.width, right + halo))
-        restored = restored_rows(job, max(0, first - halo), wide, bars.add)
-        finished = auto_masked(restored, job.grid.height, first) if auto_mask else restored
-        with closing(restored), ThreadPoolExecutor(1, thread_name_prefix="unclouded-writer") as writer:
-            pending: Future[None] | None = None
-            for rows in finished:
-                if pending is not None:
-                    pending.result()
-                own = rows.crop(rows.top, rows.top + rows.height, slice(left - wide[0], right - wide[0]))
-                pending = writer.submit(store, own, job, partial, layers)
+    with TemporaryFile(dir=partial.folder, buffering=0) as file:
+        shared = SharedTiles(file)
+        for left, right in job.panels[partial.panel :]:
+            first, wide = partial.rows_done, (max(0, left - halo), min(job.grid.width, right + halo))
+            shared.keep_beyond(right - halo if right < job.grid.width else None)
+            restored = restored_rows(job, max(0, first - halo), wide, bars.add, shared)
+            finished = auto_masked(restored, job.grid.height, first) if auto_mask else restored
+            with closing(restored):
+                _store(job, partial, finished, layers, slice(left - wide[0], right - wide[0]))
+            partial.next_panel(job.grid.height)
+
+
+def _store(job: Job, partial: Partial, finished: Iterator[Rows], layers: set[str], cols: slice) -> None:
+    """Store these columns of finished rows, in a thread, while the model works on the next."""
+    with ThreadPoolExecutor(1, thread_name_prefix="unclouded-writer") as writer:
+        pending: Future[None] | None = None
+        for rows in finished:
             if pending is not None:
                 pending.result()
-        partial.next_panel(job.grid.height)
+            own = rows.crop(rows.top, rows.top + rows.height, cols)
+            pending = writer.submit(store, own, job, partial, layers)
+        if pending is not None:
+            pending.result()
 
 
 class _Tiles:

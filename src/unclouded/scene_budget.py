@@ -44,7 +44,7 @@ class ScenePlan(BaseModel):
     tile: int
     overlap: int
     batch_size: int
-    tiles: int  # with those that two panels share, and those that a mask will let skip
+    tiles: int  # with those that a mask will let skip
     panels: int
     memory_mb: int
     seconds: float
@@ -141,8 +141,3 @@ def fit(job: Job, cost: Cost, limit: int) -> Job:
         f"A memory of {limit / 1e6:.0f} MB is too little: this model and scene need about {needed / 1e6:.0f} MB. "
         f"Give --max-memory more, or use a smaller --tile."
     )
-
-
-def total_tiles(job: Job) -> int:
-    """Tiles to restore, counting those that two panels share twice."""
-    return len(job.grid.row_starts) * sum(len(job.grid.touching(*panel)) for panel in job.panels)

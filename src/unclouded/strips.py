@@ -28,6 +28,7 @@ from unclouded.scenes.conditions import Condition, shown
 from unclouded.scenes.probe import data_mask
 from unclouded.scenes.raster import Array, Mask, Scene, sample_valid
 from unclouded.scenes.tiles import TileGrid, Window
+from unclouded.shared_tiles import SharedTiles
 
 Float32 = NDArray[np.float32]
 T = TypeVar("T")
@@ -164,11 +165,13 @@ def restored_rows(
     rows_done: int = 0,
     panel: tuple[int, int] | None = None,
     on_tiles: Callable[[int], None] = lambda n: None,
+    shared: SharedTiles | None = None,
 ) -> Generator[Rows, None, None]:
     """Restore the scene's columns `panel` [left, right), all if None, from row `rows_done` on, from top to bottom.
 
     Rows of tiles in which the mask marks nothing are left out: nothing there is to be replaced, and nothing is read.
     `on_tiles` is told how many more tiles are done (restored, or skipped because nothing in them is to be replaced).
+    Tiles that `shared` has are taken from there.
     """
     grid = job.grid
     left, right = panel or (0, grid.width)
@@ -178,7 +181,7 @@ def restored_rows(
     blender = Blender(job.channels * len(job.layers), whole.width, top=rows_done, left=whole.col)
     weights = feather(grid.tile_height, grid.tile_width, grid.overlap)
     strips = ahead(read_strips(job, grid.resume_at(rows_done), cols))
-    batches = _restored(job, _batches(job, strips, cols, on_tiles))
+    batches = _restored(job, _batches(job, strips, cols, on_tiles, shared), shared)
     try:
         for strip, tiles, restored in batches:
             for tile, values in zip(tiles, restored, strict=True):
@@ -198,15 +201,22 @@ def restored_rows(
 
 
 def _batches(
-    job: Job, strips: Iterator[Strip], cols: Sequence[int], on_tiles: Callable[[int], None]
+    job: Job,
+    strips: Iterator[Strip],
+    cols: Sequence[int],
+    on_tiles: Callable[[int], None],
+    shared: SharedTiles | None,
 ) -> Iterator[tuple[Strip, list[Window]]]:
-    """The tiles to restore, batch by batch; an empty one ends each strip."""
+    """The tiles to restore, batch by batch, those that `shared` has by themselves; an empty one ends each strip."""
     for strip in strips:
         needed = []
         if strip.pixels is not None:
             tiles = job.grid.tiles(strip.tile_row, cols)
             needed = [tile for tile in tiles if _has_work(strip.window, strip.pixels.cloudy, job.grid.core(tile))]
         on_tiles(len(cols) - len(needed))
+        if kept := [tile for tile in needed if shared is not None and tile in shared]:
+            yield strip, kept
+            needed = [tile for tile in needed if tile not in kept]
         while needed:
             n = job.room.tiles or job.batch_size
             yield strip, needed[:n]
@@ -215,13 +225,13 @@ def _batches(
 
 
 def _restored(
-    job: Job, batches: Iterator[tuple[Strip, list[Window]]]
+    job: Job, batches: Iterator[tuple[Strip, list[Window]]], shared: SharedTiles | None
 ) -> Generator[tuple[Strip, list[Window], Sequence[Float32]], None, None]:
     """The same batches with what the model made of their tiles, in order, `job.at_a_time` of them in work together."""
     waiting: deque[tuple[Strip, list[Window], Future[Sequence[Float32]]]] = deque()
     with threads_shared(job.at_a_time), ThreadPoolExecutor(job.at_a_time, "unclouded-model") as pool:
         for strip, tiles in batches:
-            waiting.append((strip, tiles, pool.submit(_restore_tiles, job, strip, tiles)))
+            waiting.append((strip, tiles, pool.submit(_restore_tiles, job, strip, tiles, shared)))
             while len(busy := [future for *_, future in waiting if not future.done()]) >= job.at_a_time:
                 wait(busy, return_when=FIRST_COMPLETED)
             while waiting and (waiting[0][2].done() or len(waiting) > 2 * job.at_a_time):
@@ -243,8 +253,10 @@ def threads_shared(n: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window]) -> Sequence[Float32]:
-    """Restore tiles of a strip together, or in smaller batches once memory has run out."""
+def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window], shared: SharedTiles | None) -> Sequence[Float32]:
+    """Restore tiles of a strip together, or in smaller batches once memory has run out; what `shared` has is ready."""
+    if shared is not None and tiles and tiles[0] in shared:
+        return [shared.take(tile) for tile in tiles]
     done: list[Float32] = []
     while strip.pixels is not None and len(done) < len(tiles):
         batch = tiles[len(done) :][: job.room.tiles]
@@ -253,6 +265,9 @@ def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window]) -> Sequence[
             done += list(restore_batch(job, y, batch))
         except (MemoryError, RuntimeError) as error:
             job.room.shrink(len(batch), error)
+    if shared is not None:
+        for tile, values in zip(tiles, done, strict=True):
+            shared.put(tile, values)
     return done
 
 
