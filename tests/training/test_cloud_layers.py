@@ -11,8 +11,8 @@ from unclouded.errors import UsageError
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.fractal import fractal
 from unclouded.scenes.landscape import landscape
-from unclouded.training.cloud_layers import CloudLayer, cloud_layer
-from unclouded.training.data import PairPool, open_pool
+from unclouded.training.cloud_layers import CloudLayer, cloud_layer, recoloured
+from unclouded.training.data import PairPool, magnify, open_pool
 from unclouded.training.export import _data
 from unclouded.training.recipes import recipe
 from unclouded.training.values import Run, Source
@@ -65,6 +65,47 @@ def test_equal_images_without_any_structure_have_no_cloud() -> None:
     np.testing.assert_allclose(layer.over(ground(0)), ground(0), atol=1e-6)
 
 
+def test_a_cloud_twice_as_thick_is_two_of_it() -> None:
+    """Two layers one over the other: transmissions multiply, and an opaque cloud keeps its light."""
+    opacity = veil(1)
+    layer = CloudLayer(1 - opacity, np.repeat(0.7 * opacity, 3, axis=0), True)
+    x = ground(0) * 0.5
+    np.testing.assert_allclose(layer.times(2).over(x), layer.over(layer.over(x)), atol=1e-6)
+    np.testing.assert_allclose(layer.times(1).over(x), layer.over(x), atol=1e-6)
+    clear = CloudLayer(np.ones_like(opacity), np.zeros_like(layer.light), True)
+    np.testing.assert_array_equal(clear.times(0.5).over(x), x)
+
+
+def test_other_colours_of_the_ground_under_the_same_veil() -> None:
+    clear, opacity = ground(0) * 0.6 + 0.1, veil(1)
+    cloudy = (1 - opacity) * clear + 0.7 * opacity
+    other_cloudy, other = recoloured(cloudy, clear, np.random.default_rng(3))
+    assert np.abs(other - clear).mean() > 0.02
+    expected = (1 - opacity) * other + 0.7 * opacity
+    assert np.abs(other_cloudy - expected).mean() < 0.1 * np.abs(other_cloudy - cloudy).mean()
+
+
+def test_other_colours_leave_a_thick_cloud_of_another_day_white() -> None:
+    clear = ground(0) * 0.3 + 0.1
+    cloudy = ground(3) * 0.3 + 0.1
+    cloudy[:, 30:60, 30:60] = 0.95
+    other_cloudy, other = recoloured(cloudy, clear, np.random.default_rng(3))
+    np.testing.assert_allclose(other_cloudy[:, 36:54, 36:54], 0.95, atol=0.02)
+    far = np.ones((SIDE, SIDE), bool)
+    far[22:68, 22:68] = False  # there both days changed by the same factors
+    ratio, ratio_of_day = (np.log(a / b)[:, far].mean(axis=1) for a, b in ((other, clear), (other_cloudy, cloudy)))
+    np.testing.assert_allclose(ratio, ratio_of_day, atol=0.02)
+
+
+def test_magnifying_keeps_a_ramp_and_the_range() -> None:
+    ramp = np.linspace(0, 1, 40, dtype=np.float32)[None, None].repeat(40, axis=1)
+    larger = magnify(ramp, 60)
+    assert larger.shape == (1, 60, 60)
+    assert 0 <= larger.min() <= larger.max() <= 1
+    np.testing.assert_allclose(larger[0, 30, 5:55], (np.arange(5, 55) + 0.5) * 40 / 60 / 39 - 0.5 / 39, atol=2e-3)
+    assert magnify(ramp, 40) is ramp
+
+
 def write_pairs(root: Path, count: int) -> None:
     for name in ("cloud", "label"):
         (root / name).mkdir(parents=True)
@@ -103,6 +144,21 @@ def test_a_share_of_the_examples_is_transplanted_and_the_same_one_each_time(tmp_
     assert all(np.array_equal(b, c) for _, b, c in zip(*drawn, strict=True))
 
 
+def test_a_varied_example_is_of_other_scale_and_colours_and_the_same_each_time(tmp_path: Path) -> None:
+    write_pairs(tmp_path, 1)
+    plain, varied, whole = pool(tmp_path), pool(tmp_path, varied=1.0), ground(0)
+    np.testing.assert_allclose(plain.draw(np.random.default_rng(0), SIDE)[1], whole, atol=0.5 / 255)
+    tints, likeness = [], []
+    for seed in range(20):
+        (y, x0), (again, _) = (varied.draw(np.random.default_rng(seed), SIDE) for _ in range(2))
+        np.testing.assert_array_equal(y, again)
+        assert y.shape == x0.shape == whole.shape
+        tints.append(x0[0].mean() / x0[2].mean())
+        likeness.append(np.corrcoef(x0.ravel(), whole.ravel())[0, 1])
+    assert np.std(tints) > 0.03 * np.mean(tints)
+    assert np.median(likeness) < 0.8, "a magnified part lies elsewhere"
+
+
 def test_clear_images_may_lie_under_the_clouds_of_pairs(tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs", 2)
     source = Source(kind="clear", path="pairs/label", clouds="pairs", cloudless=0.0)
@@ -133,7 +189,15 @@ def test_the_card_says_whose_clouds_were_laid_over() -> None:
     assert _data(Source(kind="landscapes"), run) == "generated landscapes"
 
 
-@pytest.mark.parametrize("fields", [{"transplanted": 0.5, "kind": "clear"}, {"clouds": "x"}, {"cloudless": 0.5}])
+FOREIGN: list[dict[str, object]] = [
+    {"transplanted": 0.5, "kind": "clear"},
+    {"varied": 0.5, "kind": "landscapes"},
+    {"clouds": "x"},
+    {"cloudless": 0.5},
+]
+
+
+@pytest.mark.parametrize("fields", FOREIGN)
 def test_fields_of_another_kind_of_source_are_refused(fields: dict[str, object]) -> None:
     with pytest.raises(ValidationError, match="for the kind"):
         Source.model_validate(fields)

@@ -67,6 +67,15 @@ def test_a_prior_of_more_bands_keeps_what_it_knows_of_the_first(finished: tuple[
     torch.testing.assert_close(prior.eval()(y)[:, :3], theirs.eval()(y[:, :3]))
 
 
+def test_a_prior_with_a_gain_starts_as_the_one_without(finished: tuple[DE, str]) -> None:
+    source, path = finished
+    with_gain = _config().model_copy(update={"prior_options": {**_config().prior_options, "gain": True}})
+    model = DE(with_gain)
+    assert start_from(model, path) == ("prior", "cnp", "wa")
+    y = torch.rand(1, 3, 16, 16)
+    torch.testing.assert_close(model.eval().reference(y), source.eval().reference(y))
+
+
 def test_another_network_is_refused(finished: tuple[DE, str]) -> None:
     wider = EndToEnd(EndToEndConfig(prior="light", prior_options={"channels": [12, 16], "blocks": [1, 1]}))
     with pytest.raises(UsageError, match="No part of"):

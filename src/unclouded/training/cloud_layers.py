@@ -19,6 +19,8 @@ DAMPING = 2e-4  # variance of x below which a window says little of a, so that i
 OPAQUE = (0.1, 0.4)  # opacity at which another day's cloud begins to count, and at which it counts wholly
 CLOUD_WHITE = 0.5  # a cloud's brightest pixels are at least this
 EDGE = 1.5  # sigma of the smoothing of an opacity from brightness
+BRIGHTNESS, TINT, SATURATION = 0.15, 0.07, 0.2  # deviations of the logarithms by which a ground's colours vary
+THINNER, THICKER = 0.5, 2.0  # powers of its transmission between which a cloud varies
 
 
 class CloudLayer(NamedTuple):
@@ -40,6 +42,29 @@ class CloudLayer(NamedTuple):
         """The ground [C, H, W] in [0, 1] under this layer."""
         return np.asarray(np.clip(self.transmission * ground + self.light, 0, 1), dtype=np.float32)
 
+    def times(self, thickness: float) -> "CloudLayer":
+        """So many times as thick a cloud of the same colour: the transmission to that power (Beer and Lambert), and the
+        light of an opaque cloud by what is not transmitted."""
+        a = self.transmission
+        thicker = a**thickness
+        opaque = np.where(a < 1 - 1e-3, (1 - thicker) / np.maximum(1 - a, 1e-3), thickness)
+        return self._replace(transmission=thicker, light=self.light * opaque)
+
+
+def recoloured(cloudy: Array, clear: Array, rng: np.random.Generator) -> tuple[Array, Array]:
+    """A pair as it would be if the ground had other colours under the same cloud; brightness, tint and saturation are
+    drawn. y′ = y + a·(x′ − x), where the ground of another day is what y shows of it."""
+    layer = cloud_layer(cloudy, clear)
+    gain = np.exp(BRIGHTNESS * rng.standard_normal() + TINT * rng.standard_normal((len(clear), 1, 1)))
+    saturation = np.exp(SATURATION * rng.standard_normal())
+
+    def change(ground: Array) -> Array:
+        grey = ground.mean(axis=0, keepdims=True)
+        return np.asarray(np.clip(gain * (grey + saturation * (ground - grey)), 0, 1) - ground)
+
+    changed = cloudy + layer.transmission * change(clear if layer.seen_through else cloudy)
+    return np.clip(changed, 0, 1).astype(np.float32), (clear + change(clear)).astype(np.float32)
+
 
 def cloud_layer(cloudy: Array, clear: Array) -> CloudLayer:
     """The cloud of a pair of images [C, H, W] in [0, 1].
@@ -48,11 +73,9 @@ def cloud_layer(cloudy: Array, clear: Array) -> CloudLayer:
     one for all bands; otherwise it follows from the brightness, the brightest pixels being opaque.
     """
     mean_x, mean_y = _windows(clear), _windows(cloudy)
-    covariance = (_windows(clear * cloudy) - mean_x * mean_y).mean(axis=0)
-    variance_x, variance_y = (
-        np.maximum(_windows(image * image) - mean * mean, 0).mean(axis=0)
-        for image, mean in ((clear, mean_x), (cloudy, mean_y))
-    )
+    covariance = _covariance(clear, cloudy, mean_x, mean_y)
+    variance_x = np.maximum(_covariance(clear, clear, mean_x, mean_x), 0)
+    variance_y = np.maximum(_covariance(cloudy, cloudy, mean_y, mean_y), 0)
     product = float(variance_x.sum()) * float(variance_y.sum())
     seen_through = float(covariance.sum()) > SEEN * np.sqrt(product) > 0
     if seen_through:
@@ -67,6 +90,11 @@ def cloud_layer(cloudy: Array, clear: Array) -> CloudLayer:
     counts = (counts * counts * (3 - 2 * counts))[None]
     a = 1 - opacity[None]
     return CloudLayer(1 - counts * (1 - a), counts * np.maximum(cloudy - a * clear, 0), False)
+
+
+def _covariance(a: Array, b: Array, mean_a: Array, mean_b: Array) -> Array:
+    """[H, W]: of two images in each window, the mean of the bands'."""
+    return np.asarray(_windows((a * b).mean(axis=0, keepdims=True))[0] - (mean_a * mean_b).mean(axis=0))
 
 
 def _windows(image: Array) -> Array:

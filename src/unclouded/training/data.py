@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from unclouded.datasets.images import read_image
@@ -23,7 +24,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.bands import BandSet, backscatter
 from unclouded.scenes.landscape import landscape
 from unclouded.scenes.simulate import KINDS, Kind, simulate_clouds
-from unclouded.training.cloud_layers import CloudLayer, cloud_layer
+from unclouded.training.cloud_layers import THICKER, THINNER, CloudLayer, cloud_layer, recoloured
 from unclouded.training.values import Source, Stage
 
 logger = logging.getLogger(__name__)
@@ -31,6 +32,7 @@ logger = logging.getLogger(__name__)
 Array = NDArray[np.float32]
 IMAGE_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
 KEEP_BYTES = 8e9  # pairs that take more than this are read from disk whenever they are drawn
+MAGNIFIED = 1.7  # the most by which a varied pair is
 RGB = BandSet.display("red", "green", "blue")
 LANDSCAPE_SIDE = 384
 LANDSCAPE_BANDS = ("red", "green", "blue", "nir")  # what scenes.landscape paints
@@ -56,7 +58,8 @@ class PairPool:
 
     The cloudy image of a pair is its first `frames` dates, one after another, and Sentinel-1's bands if `sar`:
     [frames·C + sar, H, W]. The share `transplanted` of the examples has the cloud of a pair drawn
-    at random (one date, no sar).
+    at random, the share `varied` is magnified, of other colours, and that cloud is thinner or thicker (one date, no
+    sar).
     """
 
     def __init__(
@@ -67,8 +70,10 @@ class PairPool:
         sar: int = 0,
         keep: float = KEEP_BYTES,
         transplanted: float = 0.0,
+        varied: float = 0.0,
     ) -> None:
-        self.pairs, self.bands, self.frames, self.sar, self.transplanted = pairs, bands, frames, sar, transplanted
+        self.pairs, self.bands, self.frames, self.sar = pairs, bands, frames, sar
+        self.transplanted, self.varied = transplanted, varied
         first = self._read(pairs[0])
         kept = len(pairs) * sum(image.nbytes for image in first if image is not None) <= keep
         self.images = [first, *map(self._read, pairs[1:])] if kept else None
@@ -108,6 +113,8 @@ class PairPool:
 
     def draw(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]:
         cloudy, clear = self._crop(rng, side)
+        if self._is_varied(rng):
+            cloudy, clear = recoloured(cloudy, clear, rng)
         if self.transplanted and rng.random() < self.transplanted:
             layer = self.layer(rng, side)
             cloudy = layer.over(clear if layer.seen_through else cloudy)
@@ -117,14 +124,19 @@ class PairPool:
         """The cloud of a random crop, turned and flipped at random."""
         turns, flip = int(rng.integers(4)), int(rng.choice([1, -1]))
         cloudy, clear = (np.rot90(image, turns, axes=(1, 2))[:, :, ::flip] for image in self._crop(rng, side))
-        return cloud_layer(cloudy, clear)
+        layer = cloud_layer(cloudy, clear)
+        return layer.times(np.exp(rng.uniform(*np.log((THINNER, THICKER))))) if self._is_varied(rng) else layer
+
+    def _is_varied(self, rng: np.random.Generator) -> bool:
+        return self.varied > 0 and rng.random() < self.varied
 
     def _crop(self, rng: np.random.Generator, side: int) -> tuple[Array, Array]:
         images = self._images(int(rng.integers(len(self.pairs))))
-        window = _window(rng, images.clear.shape[-2:], side)
+        seen = round(side / rng.uniform(1, MAGNIFIED)) if self._is_varied(rng) else side
+        window = _window(rng, images.clear.shape[-2:], seen)
         cut = Images(*(None if image is None else image[window] for image in images))  # type: ignore[arg-type]
         cloudy, clear = self._to_model(cut)
-        return _fit(cloudy, side), _fit(clear, side)
+        return magnify(_fit(cloudy, seen), side), magnify(_fit(clear, seen), side)
 
 
 class ClearPool:
@@ -193,6 +205,14 @@ def shrink(image: Array, factor: int) -> Array:
     return np.asarray(blocks.mean(axis=(2, 4)), dtype=np.float32)
 
 
+def magnify(image: Array, side: int) -> Array:
+    """[C, n, n] in [0, 1] as [C, side, side], bicubic."""
+    if image.shape[-1] == side:
+        return image
+    larger = F.interpolate(torch.from_numpy(np.ascontiguousarray(image))[None], size=(side, side), mode="bicubic")
+    return larger[0].clamp_(0, 1).numpy()
+
+
 def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: int = 0) -> Pool:
     """Decode a recipe's source below `root`; UncloudedError if it is absent or empty.
 
@@ -202,7 +222,8 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
     path = root / source.path
     if source.kind == "pairs":
         pairs = _usable(read_pairs(path, source.split, source.dataset, source.drop_leaks), frames, sar, path)
-        return PairPool(_share(pairs, source, path), bands, frames, sar, transplanted=source.transplanted)
+        chosen = _share(pairs, source, path)
+        return PairPool(chosen, bands, frames, sar, transplanted=source.transplanted, varied=source.varied)
     if sar:
         raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
@@ -210,7 +231,9 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
         images = _landscapes(source.count, bands.names)
     else:
         images = [_clear(file, bands, source) for file in clear_files(path)]
-    clouds = PairPool(read_pairs(root / source.clouds, source.split), RGB) if source.clouds else None
+    clouds = None
+    if source.clouds:
+        clouds = PairPool(read_pairs(root / source.clouds, source.split), RGB, varied=source.varied)
     return ClearPool(images, bands.names, false_colour, frames, source.cloudless, clouds)
 
 

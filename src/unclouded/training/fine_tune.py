@@ -33,18 +33,19 @@ def start_from(model: RestorationModel, source: str) -> tuple[str, ...]:
 
 
 def _same_prior(model: RestorationModel, other: RestorationModel) -> bool:
-    """Whether the priors are the same network but for their bands."""
+    """Whether the priors are the same network but for their bands, or for a gain that ours has besides."""
     ours, theirs = (cast(Any, m).config for m in (model, other))
-    return (ours.prior, ours.prior_options) == (theirs.prior, theirs.prior_options)
+    added = {"gain": True} if ours.prior_options.get("gain") else {}
+    return bool(ours.prior == theirs.prior and ours.prior_options == theirs.prior_options | added)
 
 
 def _take(part: nn.Module, tensors: dict[str, Tensor], partly: bool) -> bool:
     """Copy `tensors` into `part`, with `partly` only where they overlap; False, and nothing copied, if they differ."""
     own = part.state_dict()
     same = {name: t.shape for name, t in own.items()} == {name: t.shape for name, t in tensors.items()}
-    if not same and not (partly and own.keys() == tensors.keys()):
+    if not same and not (partly and own.keys() >= tensors.keys()):
         return False
-    for name, tensor in own.items():
-        common = tuple(slice(min(sizes)) for sizes in zip(tensor.shape, tensors[name].shape, strict=True))
-        tensor[common] = tensors[name][common]  # state_dict() shares memory with the part
+    for name, theirs in tensors.items():
+        common = tuple(slice(min(sizes)) for sizes in zip(own[name].shape, theirs.shape, strict=True))
+        own[name][common] = theirs[common]  # state_dict() shares memory with the part
     return True

@@ -137,6 +137,7 @@ LATER = {
     "drop_leaks": False,
     "share": [0.0, 1.0],
     "transplanted": 0.0,
+    "varied": 0.0,
     "clouds": None,
     "units": "display",
     "perceptual": None,

@@ -26,7 +26,7 @@ def _light_de(bands: int, channels: int = 32) -> DEConfig:
     return DEConfig(
         bands=bands,
         prior="light",
-        prior_options={"channels": [24, 48, 96, 192]},
+        prior_options={"channels": [24, 48, 96, 192], "gain": True},
         cnp=UNetConfig(
             2 * bands, bands, channels=channels, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4
         ),
@@ -46,9 +46,9 @@ def _light_de(bands: int, channels: int = 32) -> DEConfig:
 
 
 _REAL = (
-    Source(path="rice1", split="rice1-train", weight=0.15, transplanted=0.6),
-    Source(path="rice2", split="rice2-train-clean", weight=0.4, transplanted=0.4),
-    Source(kind="clear", path="clear_s2_rgb", clouds="rice1", split="rice1-train", weight=0.05),
+    Source(path="rice1", split="rice1-train", weight=0.15, transplanted=0.6, varied=0.5),
+    Source(path="rice2", split="rice2-train-clean", weight=0.4, transplanted=0.4, varied=0.5),
+    Source(kind="clear", path="clear_s2_rgb", clouds="rice1", split="rice1-train", weight=0.05, varied=0.5),
 )
 _SIMULATED = (
     Source(kind="clear", path="clear_s2_rgb", weight=0.1, cloudless=0.2),

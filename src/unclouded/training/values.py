@@ -27,7 +27,8 @@ class Source(_Value):
     pairs: real pairs (a folder with cloud/ and label/, a manifest, or the layout of the known data set `dataset`, with
     its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
     to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has the cloud of a pair drawn
-    at random (training.cloud_layers) · clear: clear images, clouded by the simulator; of each only the share `rows` of
+    at random, the share `varied` another scale, other colours and such a cloud of another thickness
+    (training.cloud_layers) · clear: clear images, clouded by the simulator; of each only the share `rows` of
     its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise. With `clouds`
     the clouds of both are those of the pairs in that folder (of `split`), which are RGB. The share `cloudless` of both
     gets no cloud.
@@ -44,6 +45,7 @@ class Source(_Value):
     count: int = Field(24, ge=1)
     cloudless: float = Field(0.0, ge=0, lt=1)
     transplanted: float = Field(0.0, ge=0, le=1)
+    varied: float = Field(0.0, ge=0, le=1)
     clouds: str | None = None
 
     @model_validator(mode="after")
@@ -52,6 +54,8 @@ class Source(_Value):
             raise ValueError("clouds and cloudless are for the kinds clear and landscapes")
         if self.kind != "pairs" and self.transplanted:
             raise ValueError("transplanted is for the kind pairs")
+        if self.varied and self.kind != "pairs" and not self.clouds:
+            raise ValueError("varied is for the kind pairs and for the clouds of pairs")
         return self
 
 
@@ -129,8 +133,8 @@ class Recipe(_Value):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if any(source.transplanted for source in self.sources) and (self.frames > 1 or self.sar):
-            raise ValueError("transplanted clouds are for models of one date without Sentinel-1")
+        if any(source.transplanted or source.varied for source in self.sources) and (self.frames > 1 or self.sar):
+            raise ValueError("transplanted clouds and varied pairs are for models of one date without Sentinel-1")
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
         for name, stage in self.stages.items():

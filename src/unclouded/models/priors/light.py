@@ -3,7 +3,8 @@
 A residual U-Net on a space-to-depth grid: half of the resolution costs a quarter of the time and loses nothing,
 because the pixels of each 2×2 block become channels. Thin cloud is a smooth, image-wide veil, thick cloud hides
 everything under it: the first needs global statistics (channel attention by the global mean), the second a wide view
-(two more halvings and dilated blocks at the bottom). The network predicts what to add to the cloudy image.
+(two more halvings and dilated blocks at the bottom). The network predicts what to add to the cloudy image, and, with
+`gain`, by what to multiply it: a veil y = a·x + b is undone by x = y / a − b / a, both smooth where the ground is not.
 """
 
 import itertools
@@ -50,11 +51,16 @@ class Light(nn.Module):
     """y [B, bands, H, W] in [0, 1] -> clear estimate of the same shape and range; any H, W ≥ 1.
 
     `channels` are the widths at 1/2, 1/4, 1/8 and 1/16 of the resolution, `blocks` the residual blocks of each level
-    (the last entry is the bottom; the others are used on the way down and again on the way up).
+    (the last entry is the bottom; the others are used on the way down and again on the way up). With `gain` the answer
+    is (1 + g) ⊙ (y − 1/2) + 1/2 + r, else y + r; g and r begin at 0.
     """
 
     def __init__(
-        self, bands: int = 3, channels: Sequence[int] = (24, 48, 96, 192), blocks: Sequence[int] = (1, 1, 2, 4)
+        self,
+        bands: int = 3,
+        channels: Sequence[int] = (24, 48, 96, 192),
+        blocks: Sequence[int] = (1, 1, 2, 4),
+        gain: bool = False,
     ) -> None:
         super().__init__()
         self.multiple = 2 ** len(channels)
@@ -69,16 +75,20 @@ class Light(nn.Module):
             nn.Sequential(*(Block(c) for _ in range(n))) for c, n in zip(channels[:-1], blocks[:-1], strict=True)
         )
         self.head = zeroed(LastConv(channels[0], 4 * bands))
+        self.gain = zeroed(LastConv(channels[0], 4 * bands)) if gain else None
 
     def forward(self, y: Tensor) -> Tensor:
         padded = pad_to_multiple(y, self.multiple)
-        restored = padded + F.pixel_shuffle(self._body(F.pixel_unshuffle(2 * padded - 1, 2)), 2)
+        h = self._body(F.pixel_unshuffle(2 * padded - 1, 2))
+        restored = padded + F.pixel_shuffle(self.head(h), 2)
+        if self.gain is not None:
+            restored = restored + F.pixel_shuffle(self.gain(h), 2) * (padded - 0.5)
         restored = crop(restored, y.shape[-2], y.shape[-1])
         # Training needs gradients beyond the range too; only what leaves the network for use is clamped.
         return restored if self.training else restored.clamp(0, 1)
 
     def _body(self, x: Tensor) -> Tensor:
-        h = self.stem(x)
+        h: Tensor = self.stem(x)
         skips = []
         for blocks, down in zip(self.down_blocks, self.downs, strict=True):
             h = blocks(h)
@@ -87,5 +97,4 @@ class Light(nn.Module):
         h = self.bottom(h)
         for blocks, up in reversed(list(zip(self.up_blocks, self.ups, strict=True))):
             h = blocks(F.pixel_shuffle(up(h), 2) + skips.pop())
-        out: Tensor = self.head(h)
-        return out
+        return h
