@@ -7,12 +7,12 @@ import pytest
 from PIL import Image
 from pydantic import ValidationError
 
-from unclouded.errors import UsageError
+from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.fractal import fractal
 from unclouded.scenes.landscape import landscape
 from unclouded.training.cloud_layers import CloudLayer, cloud_layer, recoloured
-from unclouded.training.data import PairPool, magnify, open_pool
+from unclouded.training.data import ClearPool, PairPool, magnify, open_pool
 from unclouded.training.export import _data
 from unclouded.training.recipes import recipe
 from unclouded.training.values import Run, Source
@@ -165,6 +165,22 @@ def test_clear_images_may_lie_under_the_clouds_of_pairs(tmp_path: Path) -> None:
     y, x0 = open_pool(source, tmp_path, BANDS).draw(np.random.default_rng(0), 64)
     opacity = 1 - np.polyfit(x0.ravel(), y.ravel(), 1)[0]
     assert 0.15 < opacity < 0.65, "a veil of the pairs', not a simulated cloud"
+
+
+def test_clear_images_and_clouds_come_from_lists_of_their_own(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs", 3)
+    for name, stem in (("ground", "2"), ("clouds", "1")):
+        (tmp_path / name).write_text(f"{stem}\n")
+    fields = {"split": str(tmp_path / "ground"), "clouds_split": str(tmp_path / "clouds")}
+    pool = open_pool(Source(kind="clear", path="pairs/label", clouds="pairs", **fields), tmp_path, BANDS)
+    assert isinstance(pool, ClearPool)
+    assert pool.clouds is not None
+    assert [pair.stem for pair in pool.clouds.pairs] == ["1"]
+    assert len(pool) == 1
+    np.testing.assert_allclose(pool.images[0], ground(2), atol=0.5 / 255)
+    (tmp_path / "none").write_text("77\n")
+    with pytest.raises(UncloudedError, match="no clear images of the list"):
+        open_pool(Source(kind="clear", path="pairs/label", split=str(tmp_path / "none")), tmp_path, BANDS)
 
 
 def test_near_infrared_takes_the_clouds_of_rgb_pairs(tmp_path: Path) -> None:

@@ -116,7 +116,9 @@ def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> 
     identity = _identity(base, "prior")
     assert identity.keys() == {"model", "bands", "sources", "seed", "stage"}
     for source, stored in zip(base.sources, identity["sources"], strict=True):
-        used = {key for key in ("cloudless", "transplanted", "varied", "clouds") if getattr(source, key)}
+        used = {
+            key for key in ("cloudless", "transplanted", "varied", "clouds", "clouds_split") if getattr(source, key)
+        }
         assert stored.keys() == known | used
     assert not {"frames", "sar"} & identity["model"].keys()
     assert _identity(recipe("de-msda-sen12ms-cr-sar"), "coarse")["model"]["sar"] == 2

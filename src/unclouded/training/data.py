@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from unclouded.datasets.images import read_image
 from unclouded.datasets.pairs import Pair, read_pairs
+from unclouded.datasets.splits import stems
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.bands import BandSet, backscatter
 from unclouded.scenes.landscape import landscape
@@ -230,18 +231,23 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
     if source.kind == "landscapes":
         images = _landscapes(source.count, bands.names)
     else:
-        images = [_clear(file, bands, source) for file in clear_files(path)]
+        images = [_clear(file, bands, source) for file in clear_files(path, source.split)]
     clouds = None
     if source.clouds:
-        clouds = PairPool(read_pairs(root / source.clouds, source.split), RGB, varied=source.varied)
+        clouds = PairPool(read_pairs(root / source.clouds, source.clouds_split), RGB, varied=source.varied)
     return ClearPool(images, bands.names, false_colour, frames, source.cloudless, clouds)
 
 
-def clear_files(path: Path) -> list[Path]:
-    """The images of a folder (or the one image); UncloudedError where there are none."""
+def clear_files(path: Path, split: str | None = None) -> list[Path]:
+    """The images of a folder (or the one image), of them those whose stems are in the written list `split`;
+    UncloudedError where there are none."""
     files = [path] if path.is_file() else sorted(p for p in path.glob("*") if p.suffix.lower() in IMAGE_SUFFIXES)
+    if split is not None:
+        chosen = frozenset(stems(split))
+        files = [file for file in files if file.stem in chosen]
     if not files:
-        raise UncloudedError(f"There are no clear images at {path}. Give --data the folder that holds them.")
+        listed = "" if split is None else f" of the list {split}"
+        raise UncloudedError(f"There are no clear images{listed} at {path}. Give --data the folder that holds them.")
     return files
 
 

@@ -139,6 +139,7 @@ LATER = {
     "transplanted": 0.0,
     "varied": 0.0,
     "clouds": None,
+    "clouds_split": None,
     "units": "display",
     "perceptual": None,
     "init": None,

@@ -46,16 +46,22 @@ def _light_de(bands: int, channels: int = 32) -> DEConfig:
 
 
 _REAL = (
-    Source(path="rice1", split="rice1-train", weight=0.15, transplanted=0.6, varied=0.5),
-    Source(path="rice2", split="rice2-train-clean", weight=0.4, transplanted=0.4, varied=0.5),
-    Source(kind="clear", path="clear_s2_rgb", clouds="rice1", split="rice1-train", weight=0.05, varied=0.5),
+    Source(path="rice1", split="rice1-train", weight=0.2, transplanted=0.6, varied=0.5),
+    Source(path="rice2", split="rice2-train-clean", weight=0.35, transplanted=0.4, varied=0.25),
+)
+_THIN = Source(kind="clear", clouds="rice1", clouds_split="rice1-train", varied=0.5)
+_THICK = Source(kind="clear", clouds="rice2", clouds_split="rice2-train-clean", varied=0.5)
+_MIXED = (
+    _THIN.model_copy(update={"path": "clear_s2_rgb", "weight": 0.05}),
+    _THIN.model_copy(update={"path": "rice2/label", "split": "rice2-train-clean", "weight": 0.1}),
+    _THICK.model_copy(update={"path": "rice1/label", "split": "rice1-train", "weight": 0.03}),
+    _THICK.model_copy(update={"path": "clear_s2_rgb", "weight": 0.03}),
 )
 _SIMULATED = (
-    Source(kind="clear", path="clear_s2_rgb", weight=0.1, cloudless=0.2),
-    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.25, cloudless=0.2),
-    Source(kind="landscapes", weight=0.1, cloudless=0.2),
+    Source(kind="clear", path="clear_s2_rgb", weight=0.04, cloudless=0.2),
+    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.15, cloudless=0.2),
+    Source(kind="landscapes", weight=0.05, cloudless=0.2),
 )
-
 
 _LIMITS = (
     "What lies under thick cloud is an estimate from its surroundings, smoother than the ground",
@@ -95,7 +101,7 @@ def base() -> Recipe:
         name="base",
         summary="Light DE for RGB scenes under thin and thick cloud; the default",
         model=_light_de(3),
-        sources=_REAL + _SIMULATED,
+        sources=_REAL + _MIXED + _SIMULATED,
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": Stage(

@@ -28,10 +28,10 @@ class Source(_Value):
     its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
     to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has the cloud of a pair drawn
     at random, the share `varied` another scale, other colours and such a cloud of another thickness
-    (training.cloud_layers) · clear: clear images, clouded by the simulator; of each only the share `rows` of
-    its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise. With `clouds`
-    the clouds of both are those of the pairs in that folder (of `split`), which are RGB. The share `cloudless` of both
-    gets no cloud.
+    (training.cloud_layers) · clear: clear images (of the stems of `split`), clouded by the simulator; of each only the
+    share `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise.
+    With `clouds` the clouds of both are those of the pairs in that folder (of `clouds_split`), which are RGB. The share
+    `cloudless` of both gets no cloud.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
@@ -47,6 +47,7 @@ class Source(_Value):
     transplanted: float = Field(0.0, ge=0, le=1)
     varied: float = Field(0.0, ge=0, le=1)
     clouds: str | None = None
+    clouds_split: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
