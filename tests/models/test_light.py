@@ -1,8 +1,10 @@
-"""The light prior: any size, any bands, identity before training, and a whole image's view."""
+"""The light network. As prior: any size and bands, the identity untrained, a whole image's view. As CNP: told of t."""
 
 import pytest
 import torch
 
+from unclouded.errors import UsageError
+from unclouded.models.light import LightCNP, LightConfig
 from unclouded.models.priors.light import Light
 
 
@@ -47,3 +49,50 @@ def test_every_pixel_sees_a_cloud_far_away() -> None:
 
 def test_its_default_size_suits_a_cpu() -> None:
     assert sum(p.numel() for p in Light().parameters()) < 4e6
+
+
+def small_cnp(**options: object) -> LightCNP:
+    torch.manual_seed(0)
+    net = LightCNP(LightConfig(**{"in_channels": 6, "out_channels": 3, "widths": (8, 16), "blocks": (1, 1)} | options))  # type: ignore[arg-type]
+    with torch.no_grad():
+        for parameter in net.parameters():
+            parameter.normal_(std=0.2)
+    return net
+
+
+def test_an_untrained_cnp_answers_nothing() -> None:
+    net = LightCNP(LightConfig(6, 3, widths=(8, 16), blocks=(1, 1)))
+    assert not net(torch.randn(2, 6, 16, 32), torch.tensor([5, 900])).any()
+
+
+def test_a_cnp_is_told_of_each_images_time() -> None:
+    net = small_cnp()
+    x = torch.randn(1, 6, 16, 32).expand(3, -1, -1, -1)
+    early, late, again = net(x, torch.tensor([5, 900, 5]))
+    assert (early - late).abs().max() > 1e-3
+    torch.testing.assert_close(early, again)
+    torch.testing.assert_close(net(x, torch.tensor([900]).expand(3))[1], late)  # embedded once for the batch
+
+
+def test_a_cnp_attends_from_corner_to_corner() -> None:
+    """One block at the bottom sees 5 of 16 places; the far corner is seen by attention (the means are kept equal)."""
+    net = small_cnp().eval()
+    for module in net.modules():
+        if hasattr(module, "project"):  # channel attention, which sees all places' mean
+            torch.nn.init.zeros_(module.project.weight)
+        if isinstance(module, torch.nn.GroupNorm) and module is not net.attention.norm:
+            module.forward = lambda x: x  # type: ignore[method-assign]
+    x = torch.randn(1, 6, 64, 64)
+    other = x.clone()
+    other[..., :8, :8] *= 3
+    t = torch.tensor([5])
+    far = (net(x, t) - net(other, t))[..., 56:, 56:].abs().max()
+    torch.nn.init.zeros_(net.attention.out.weight)
+    assert far > 1e-5
+    assert (net(x, t) - net(other, t))[..., 56:, 56:].abs().max() < 1e-7 + far / 100
+
+
+@pytest.mark.parametrize("options", [{"blocks": (1,)}, {"widths": (), "blocks": ()}, {"heads": 3}, {"blocks": (1, 0)}])
+def test_a_light_network_that_cannot_be(options: dict[str, object]) -> None:
+    with pytest.raises(UsageError, match="cannot have"):
+        small_cnp(**options)

@@ -1,5 +1,8 @@
 """Training that starts from a finished model: what comes over, and what does not."""
 
+from dataclasses import replace
+from typing import Literal
+
 import pytest
 import torch
 
@@ -7,6 +10,7 @@ from unclouded.errors import UsageError
 from unclouded.models import store
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
+from unclouded.models.light import LightConfig
 from unclouded.models.unet import UNetConfig
 from unclouded.training.fine_tune import start_from
 from unclouded.training.recipes import recipe
@@ -74,6 +78,21 @@ def test_a_prior_with_a_gain_starts_as_the_one_without(finished: tuple[DE, str])
     assert start_from(model, path) == ("prior", "cnp", "wa")
     y = torch.rand(1, 3, 16, 16)
     torch.testing.assert_close(model.eval().reference(y), source.eval().reference(y))
+
+
+@pytest.mark.parametrize("sar", [0, 2])
+def test_a_light_cnp_begins_as_the_prior(finished: tuple[DE, str], sar: Literal[0, 2]) -> None:
+    source, path = finished
+    cnp = LightConfig(6 + sar, 3, widths=(8, 16), blocks=(1, 1))
+    wa = replace(_config().wa, in_channels=9 + sar)  # type: ignore[type-var]
+    model = DE(
+        _config().model_copy(update={"cnp": cnp, "wa": wa, "prediction": "residual", "sar": sar}),
+    )
+    assert "cnp (its prior)" in start_from(model, path)
+    y, x_t, t = torch.rand(2, 3 + sar, 16, 16), torch.randn(2, 3, 16, 16), torch.tensor([3, 700])
+    assert source.prior is not None
+    x_E = source.prior.train()(y[:, :3])  # not clamped
+    torch.testing.assert_close(model.predictor(2 * y - 1)(x_t, t).x0 / 2 + 0.5, x_E, atol=1e-5, rtol=1e-4)
 
 
 def test_another_network_is_refused(finished: tuple[DE, str]) -> None:

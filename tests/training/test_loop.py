@@ -210,9 +210,12 @@ def test_a_stage_has_further_losses_where_they_are_named() -> None:
     named = Stage(steps=1, batch_size=2, loss_weights={"ssim": 0.1})
     assert l_prior(model, y, x0, torch.Generator(), named).keys() == {"log_mse", "gradient", "ssim"}
     assert l_prior(model, y, x0, torch.Generator()).keys() == {"log_mse", "gradient"}
-    for term in ("sharpness", "spread", "ssim"):
-        with pytest.raises(UsageError, match=rf"{term} is for the stage (joint|prior)"):
-            recipe("base", [f"stages.coarse.loss_weights={{{term}: 1}}"])
+    named = Stage(steps=1, batch_size=2, loss_weights={"ssim": 0.1, "gradient": 1})
+    assert l_coarse(model, y, x0, torch.Generator(), named).keys() == {"ddpm", "gradient", "ssim"}
+    assert l_coarse(model, y, x0, torch.Generator()).keys() == {"ddpm"}
+    for stage, term in (("coarse", "sharpness"), ("prior", "spread"), ("joint", "ssim")):
+        with pytest.raises(UsageError, match=rf"{term} is for the stage"):
+            recipe("base", [f"stages.{stage}.loss_weights={{{term}: 1}}"])
 
 
 def test_a_sample_pair_is_of_one_image_and_t_with_other_noise() -> None:

@@ -8,24 +8,35 @@ Sentinel-1 bands, which CNP and WA see beside it; the prior stays what it is, op
 """
 
 from dataclasses import replace
-from typing import Any, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from torch import Tensor, nn
 
 from unclouded.diffusion.denoisers import Denoiser, eps_denoiser, fused, x0_denoiser
 from unclouded.diffusion.schedule import SCHEDULES
 from unclouded.models.conditions import DateMerge, split_condition
+from unclouded.models.light import LightCNP, LightConfig
 from unclouded.models.registry import build_prior
 from unclouded.models.unet import UNet, UNetConfig
 
 
+def _kind(config: Any) -> str:
+    return "light" if "widths" in (config if isinstance(config, dict) else vars(config)) else "unet"
+
+
+CNPConfig = Annotated[Annotated[UNetConfig, Tag("unet")] | Annotated[LightConfig, Tag("light")], Discriminator(_kind)]
+
+
 class DEConfig(BaseModel):
-    """Everything that shapes the networks. `prediction` is what the CNP's output means: the noise ε (the paper's), x0,
-    the residual x0 − y, which leaves the detail under thin cloud to y itself, or the refinement x0 − x_E, what the
-    reference prior lacks (Whang et al. 2022, arXiv 2112.02475; x0 − y where it is used without the prior). `frames`
-    is the number of cloudy dates that the model is meant for, `sar` that of Sentinel-1 bands (VV, VH)."""
+    """Everything that shapes the networks. The CNP is a U-Net (the paper's) or a light network.
+
+    `prediction` is what its output means: the noise ε (the paper's), x0, the residual x0 − y, which leaves the detail
+    under thin cloud to y itself, or the refinement x0 − x_E, what the reference prior lacks (Whang et al. 2022, arXiv
+    2112.02475; x0 − y where it is used without the prior). `frames` is the number of cloudy dates that the model is
+    meant for, `sar` that of Sentinel-1 bands (VV, VH).
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     bands: int = Field(3, ge=1)
@@ -33,7 +44,7 @@ class DEConfig(BaseModel):
     sar: Literal[0, 2] = 0
     prior: str | None = "msda"
     prior_options: dict[str, Any] = {}
-    cnp: UNetConfig
+    cnp: CNPConfig
     wa: UNetConfig | None
     schedule: Literal["linear", "cosine", "sigmoid"] = "linear"
     T: int = Field(1000, ge=1)
@@ -89,7 +100,7 @@ class DE(nn.Module):
         self.bands, self.frames, self.sar = config.bands, config.frames, config.sar
         self.schedule = SCHEDULES[config.schedule](config.T)
         self.prior = build_prior(config.prior, bands=config.bands, **config.prior_options) if config.prior else None
-        self.cnp = UNet(config.cnp)
+        self.cnp = LightCNP(config.cnp) if isinstance(config.cnp, LightConfig) else UNet(config.cnp)
         self.wa = UNet(config.wa) if config.wa else None
         self.dates = DateMerge(config.bands) if config.frames > 1 else None
         self.multiple = max(self.cnp.multiple, self.wa.multiple if self.wa else 1)

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from unclouded.errors import UsageError
 from unclouded.models import store
 from unclouded.models.base import RestorationModel
+from unclouded.models.light import LightCNP
+from unclouded.models.priors.light import Light
 
 logger = logging.getLogger(__name__)
 
@@ -17,7 +19,8 @@ def start_from(model: RestorationModel, source: str) -> tuple[str, ...]:
     that came over.
 
     A part of the same shape comes over whole. A reference prior that differs in its bands alone keeps what it knows of
-    those that both have, by position; the others start fresh. Raises UsageError if no part fits.
+    those that both have, by position; the others start fresh. A light CNP that predicts the residual begins as the
+    light prior of `source`, whatever x_t and t. Raises UsageError if no part fits.
     """
     other, _ = store.load(store.resolve(source))
     theirs = dict(cast(nn.Module, other).named_children())
@@ -26,10 +29,34 @@ def start_from(model: RestorationModel, source: str) -> tuple[str, ...]:
         for name, part in cast(nn.Module, model).named_children()
         if name in theirs and _take(part, theirs[name].state_dict(), name == "prior" and _same_prior(model, other))
     )
+    if _begin_as_prior(model, theirs.get("prior")):
+        taken = (*taken, "cnp (its prior)")
     if not taken:
         raise UsageError(f"No part of {source} fits the model of this recipe. Leave init out, or name another model.")
     logger.info("started from %s: %s", source, ", ".join(taken))
     return taken
+
+
+def _begin_as_prior(model: RestorationModel, prior: nn.Module | None) -> bool:
+    """Whether the model's CNP now answers as this prior does: x_E − y in [−1, 1], which is twice that of [0, 1]. It may
+    have fewer blocks."""
+    cnp = getattr(model, "cnp", None)
+    plain = isinstance(prior, Light) and prior.gain is None
+    if not (plain and isinstance(cnp, LightCNP) and cast(Any, model).config.prediction == "residual"):
+        return False
+    own, tensors = cnp.state_dict(), cast(nn.Module, prior).state_dict()
+    stem, y = "stem.weight", slice(4 * model.bands, 8 * model.bands)  # x_t, y[, sar], each 4 channels a band
+    shared = {name: tensor for name, tensor in tensors.items() if name in own and name != stem}
+    needed = {name for name in own if not name.startswith(("time.", "attention."))}  # these begin by adding nothing
+    if not needed <= tensors.keys() or any(own[name].shape != tensor.shape for name, tensor in shared.items()):
+        return False
+    if own[stem][:, y].shape != tensors[stem].shape:
+        return False
+    for name, tensor in shared.items():
+        own[name].copy_(2 * tensor if name.startswith("head.") else tensor)
+    own[stem].zero_()
+    own[stem][:, y] = tensors[stem]
+    return True
 
 
 def _same_prior(model: RestorationModel, other: RestorationModel) -> bool:

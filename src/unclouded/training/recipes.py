@@ -4,14 +4,15 @@ A recipe is a value (training/values.py). `unclouded train RECIPE --set stages.c
 it, checked like any other.
 """
 
-from collections.abc import Callable, Collection, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Iterator, Sequence
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
 from unclouded.errors import UsageError, first_problem
 from unclouded.models.de import DEConfig
+from unclouded.models.light import LightConfig
 from unclouded.models.unet import UNetConfig
 from unclouded.sampling import Sampling
 from unclouded.training import papers
@@ -20,16 +21,13 @@ from unclouded.training.values import Recipe, Source, Stage, StageName
 __all__ = ["RECIPES", "Recipe", "Source", "Stage", "StageName", "recipe"]
 
 
-def _light_de(bands: int, channels: int = 32) -> DEConfig:
-    """The light prior; a CNP of this width that refines it and a WA, both on a space-to-depth grid of 4
-    (docs/decisions.md)."""
+def _light_de(bands: int, cnp: UNetConfig | LightConfig, prediction: Literal["residual", "refinement"]) -> DEConfig:
+    """The light prior, a CNP, and a WA on a space-to-depth grid of 4 (docs/decisions.md)."""
     return DEConfig(
         bands=bands,
         prior="light",
         prior_options={"channels": [24, 48, 96, 192], "gain": True},
-        cnp=UNetConfig(
-            2 * bands, bands, channels=channels, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4
-        ),
+        cnp=cnp,
         wa=UNetConfig(
             3 * bands,
             bands,
@@ -41,7 +39,7 @@ def _light_de(bands: int, channels: int = 32) -> DEConfig:
             scale_shift=False,
             patch=4,
         ),
-        prediction="refinement",
+        prediction=prediction,
     )
 
 
@@ -74,52 +72,57 @@ _LIMITS = (
 )
 
 
-def _refining(joint_steps: int, **loss_weights: float) -> dict[StageName, Stage]:
-    """The stages of a CNP that refines its prior, and so starts as good as it: short ones."""
-    step = {"batch_size": 8, "from_prior": 0.9, "t_power": 2, "warmup": 50}
-    return {
-        "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **step | {"batch_size": 16}),
-        "weights": Stage(steps=20, size=128, lr=3e-4, ema=0.99, **step),
-        "joint": Stage(
-            steps=joint_steps,
-            size=128,
-            last_size=256,
-            last_share=0.33,
-            lr=4e-4,
-            decay=0.5,
-            ema=0.998,
-            validate_every=100,
-            loss_weights={"wa": 0, "log_mse": 1, "gradient": 1, "spread": 1, **loss_weights},
-            **step,
-        ),
-    }
+_STEP = {"batch_size": 8, "t_power": 2.0, "from_prior": 0.9, "warmup": 50}  # of the stages that meet x_E
+
+
+def _joint(steps: int, lr: float, **loss_weights: float) -> Stage:
+    return Stage(
+        steps=steps,
+        size=128,
+        last_size=256,
+        last_share=0.33,
+        lr=lr,
+        decay=0.5,
+        ema=0.998,
+        validate_every=100,
+        loss_weights={"wa": 0, "log_mse": 1, "gradient": 1, "spread": 1, **loss_weights},
+        **_STEP,
+    )
+
+
+def _restoring(steps: int, **settings: Any) -> Stage:
+    """A stage in which one network learns to restore y by itself: the prior, and a CNP that is to know as much."""
+    return Stage(
+        steps=steps,
+        batch_size=8,
+        size=128,
+        last_size=256,
+        last_share=0.8,
+        lr=6e-4,
+        weight_decay=1e-4,
+        warmup=200,
+        decay=0.33,
+        ema=0.999,
+        clip=0.5,
+        validate_every=400,
+        **{"loss_weights": {"ssim": 0.15}} | settings,
+    )
 
 
 def base() -> Recipe:
     """The default model: RGB, thin and thick cloud, 0.3 to 30 m."""
+    alone = {"ddpm": 0, "log_mse": 1, "gradient": 1, "ssim": 0.15}
     return Recipe(
         name="base",
         summary="Light DE for RGB scenes under thin and thick cloud; the default",
-        model=_light_de(3),
+        model=_light_de(3, LightConfig(6, 3), "residual"),
         sources=_REAL + _MIXED + _SIMULATED,
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
-            "prior": Stage(
-                steps=29000,
-                batch_size=8,
-                size=128,
-                last_size=256,
-                last_share=0.8,
-                lr=6e-4,
-                weight_decay=1e-4,
-                warmup=200,
-                decay=0.33,
-                ema=0.999,
-                clip=0.5,
-                loss_weights={"ssim": 0.15},
-                validate_every=400,
-            ),
-            **_refining(joint_steps=450, sharpness=0.1),
+            "prior": _restoring(36000),
+            "coarse": _restoring(20000, loss_weights=alone, t_power=0.1),  # x_t next to pure noise: from y alone
+            "weights": Stage(steps=300, size=128, lr=3e-4, ema=0.99, **_STEP),
+            "joint": _joint(600, 2e-4, sharpness=0.1),
         },
         sampling=Sampling(sampler="dpm", steps=1, spacing="trailing", start=300, self_ensemble=2),
         limits=_LIMITS,
@@ -130,15 +133,21 @@ def base_rgbn() -> Recipe:
     """Four bands (R, G, B, NIR), fine-tuned on simulated clouds: there is no open set of real pairs with NIR at hand.
     The prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
     full = base()
+    cnp = UNetConfig(8, 4, channels=24, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4)
     prior = full.stages["prior"].model_copy(
         update={"steps": 1500, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 250}
     )
-    stages: dict[StageName, Stage] = {"prior": prior, **_refining(joint_steps=400, sharpness=0.3)}
+    stages: dict[StageName, Stage] = {  # of a CNP that refines its prior, and so starts as good as it: short ones
+        "prior": prior,
+        "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **_STEP | {"batch_size": 16}),
+        "weights": Stage(steps=20, size=128, lr=3e-4, ema=0.99, **_STEP),
+        "joint": _joint(400, 4e-4, sharpness=0.3),
+    }
     return full.model_copy(
         update={
             "name": "rgbn",
             "summary": "Light DE for red, green, blue and near infrared; fine-tuned from base on simulated clouds",
-            "model": _light_de(4, channels=24),
+            "model": _light_de(4, cnp, "refinement"),
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
@@ -208,10 +217,19 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
         return Recipe.model_validate(values)
     except ValidationError as error:
         path, value, what = first_problem(error)
-        where = ".".join(str(part) for n, part in enumerate(path) if (n, path[0]) != (1, "model"))  # not the tag
+        where = ".".join(map(str, _without_tags(path, values)))
         if not where:
             raise UsageError(f"The recipe {name} does not hold together: {what}. Mend its --set.") from error
         raise UsageError(f"The recipe value {where} cannot be {_shown(value)}: {what}. Mend its --set.") from error
+
+
+def _without_tags(path: Sequence[str | int], values: Any) -> Iterator[str | int]:
+    """Where the value stands in the recipe: pydantic's path without the names of the alternatives that it tried."""
+    for part in path[:-1]:
+        if not isinstance(values, dict) or part in values:
+            values = values[part]
+            yield part
+    yield from path[-1:]
 
 
 def keys(settings: Sequence[str]) -> frozenset[str]:

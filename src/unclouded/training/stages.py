@@ -32,6 +32,7 @@ TRAINS: dict[StageName, tuple[str, ...]] = {
 }
 CONFIGURED = ("prior", "coarse", "weights", "joint")  # stages whose losses depend on their settings
 PLAIN = Stage(steps=1, batch_size=1)  # the paper's settings
+OF_ESTIMATE = {"log_mse": log_mse, "gradient": gradient_loss, "ssim": ssim_loss}  # of the CNP alone, if named
 OF_FUSED = {"log_mse": log_mse, "gradient": gradient_loss, "sharpness": sharpness_loss}  # in [−1, 1], if named
 
 
@@ -123,8 +124,11 @@ def _reference(model: DE, y: Tensor) -> Tensor:
 
 
 def l_coarse(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
+    """Also, where the stage's loss_weights name them, the losses of images of x_{0,ε,t}, in [0, 1] as the prior's."""
     x_E = _reference(model, y) if model.config.prediction == "refinement" else None
-    return {"ddpm": _ddpm(model, _Noised(model, y, x0, generator, x_E, settings))[0]}
+    ddpm, x0_eps = _ddpm(model, _Noised(model, y, x0, generator, x_E, settings))
+    named = {term: loss for term, loss in OF_ESTIMATE.items() if term in settings.loss_weights}
+    return {"ddpm": ddpm} | {term: loss(x0_eps / 2 + 0.5, x0) for term, loss in named.items()}
 
 
 def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:

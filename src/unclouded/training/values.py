@@ -96,6 +96,13 @@ class Stage(_Value):
         return self.last_size
 
 
+# losses that not every stage has -> the stages that do
+WHERE: dict[str, tuple[StageName, ...]] = {
+    "sharpness": ("joint",),
+    "spread": ("joint",),
+    "ssim": ("prior", "coarse"),
+}
+
 # method of a model card -> its model; the config tells them apart
 METHODS = {"de": DE, "prior": EndToEnd, "diffcr": DiffCR}
 
@@ -145,9 +152,9 @@ class Recipe(_Value):
                 raise ValueError(
                     f"from_prior is for the stages weights and joint of a CNP that predicts x0, not {name}"
                 )
-            for term, where in {"sharpness": "joint", "spread": "joint", "ssim": "prior"}.items():
-                if term in stage.loss_weights and name != where:
-                    raise ValueError(f"the loss {term} is for the stage {where}, not {name}")
+            for term, where in WHERE.items():
+                if term in stage.loss_weights and name not in where:
+                    raise ValueError(f"the loss {term} is for the stage {' and '.join(where)}, not {name}")
         unfit = self.stages.keys() - set(possible_stages(self.model))
         if unfit:
             raise ValueError(f"this model has no stage {unfit.pop()}; it has {', '.join(possible_stages(self.model))}")
