@@ -1,6 +1,7 @@
 """Training: losses fall, a resumed run equals an uninterrupted one, only what a stage trains changes."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from unclouded.models.unet import UNetConfig
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.simulate import simulate_clouds
-from unclouded.training.data import ClearPool, Examples, open_pool
+from unclouded.training.data import ClearPool, Examples, Pool, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
 from unclouded.training.stages import LOSSES, TRAINS, _fused, _Noised, l_coarse, l_joint_terms, l_prior
@@ -104,6 +105,21 @@ def test_max_minutes_stops_cleanly_and_the_same_command_goes_on(pairs: Path, tmp
     assert not torch.load(tmp_path / "prior.ckpt")["done"]
     _run(_recipe(steps=4), pairs, tmp_path)
     assert all(torch.load(tmp_path / f"{stage}.ckpt")["done"] for stage in STAGES)
+
+
+def test_a_stage_draws_by_its_own_shares(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn: list[list[float]] = []
+
+    def recording(pools: Sequence[Pool], shares: Sequence[float], stage: Stage, key: tuple[int, ...]) -> Examples:
+        examples = Examples(pools, shares, stage, key)
+        drawn.append(examples.shares.tolist())
+        return examples
+
+    monkeypatch.setattr("unclouded.training.loop.Examples", recording)
+    two = _recipe(steps=1, sources=(Source(weight=1), Source(weight=3)))
+    stages = two.stages | {"coarse": two.stages["coarse"].model_copy(update={"shares": (1.0, 0.0)})}
+    _run(two.model_copy(update={"stages": stages}), pairs, tmp_path, stages=("prior", "coarse"))
+    assert drawn == [[0.25, 0.75], [1.0, 0.0]]
 
 
 def test_a_checkpoint_of_other_settings_is_refused(pairs: Path, tmp_path: Path) -> None:

@@ -126,3 +126,15 @@ def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> 
     changed = base.model_copy(update={"units": "reflectance", "sources": (Source(share=(0.0, 0.5)),)})
     assert _identity(changed, "prior")["units"] == "reflectance"
     assert _identity(changed, "prior")["sources"][0]["share"] == [0.0, 0.5]
+
+
+def test_a_stage_may_draw_from_the_sources_by_shares_of_its_own() -> None:
+    base = recipe("base")
+    assert base.stages["coarse"].shares is not None
+    assert len(base.stages["coarse"].shares) == len(base.sources)
+    assert recipe("own").stages["coarse"].shares is None
+    for shares in ("[1, 2]", "[0, 0, 0, 0, 0, 0, 0, 0, 0]"):
+        with pytest.raises(UsageError, match="must name a share for each of the 9 sources"):
+            recipe("base", [f"stages.prior.shares={shares}"])
+    with pytest.raises(UsageError, match=r"stages\.prior\.shares\.1"):
+        recipe("base", ["stages.prior.shares=[1, -1, 0, 0, 0, 0, 0, 0, 0]"])

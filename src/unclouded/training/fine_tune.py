@@ -29,7 +29,7 @@ def start_from(model: RestorationModel, source: str) -> tuple[str, ...]:
         for name, part in cast(nn.Module, model).named_children()
         if name in theirs and _take(part, theirs[name].state_dict(), name == "prior" and _same_prior(model, other))
     )
-    if _begin_as_prior(model, theirs.get("prior")):
+    if "cnp" not in taken and _begin_as_prior(model, theirs.get("prior")):
         taken = (*taken, "cnp (its prior)")
     if not taken:
         raise UsageError(f"No part of {source} fits the model of this recipe. Leave init out, or name another model.")

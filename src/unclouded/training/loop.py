@@ -140,6 +140,7 @@ LATER = {
     "varied": 0.0,
     "clouds": None,
     "clouds_split": None,
+    "shares": None,
     "units": "display",
     "perceptual": None,
     "init": None,
@@ -206,7 +207,8 @@ class _StageRun:
     def steps(self, deadline: float) -> Iterator[Progress]:
         bands, frames, sar = self.recipe.band_set, self.recipe.frames, self.recipe.sar
         pools = [open_pool(s, self.run.data, bands, frames, sar) for s in self.recipe.sources]
-        examples = Examples(pools, [s.weight for s in self.recipe.sources], self.stage, self.key)
+        shares = self.stage.shares or [s.weight for s in self.recipe.sources]
+        examples = Examples(pools, shares, self.stage, self.key)
         validation = Validation(self.recipe, self.run.data, self.name)
         world, rank = self.fabric.world_size, self.fabric.global_rank
         feed = batches(examples, self.step, rank=rank, world=world, workers=self.run.workers)

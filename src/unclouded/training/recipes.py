@@ -45,7 +45,7 @@ def _light_de(bands: int, cnp: UNetConfig | LightConfig, prediction: Literal["re
 
 _REAL = (
     Source(path="rice1", split="rice1-train", weight=0.2, transplanted=0.6, varied=0.5),
-    Source(path="rice2", split="rice2-train-clean", weight=0.35, transplanted=0.4, varied=0.25),
+    Source(path="rice2", split="rice2-train-clean", weight=0.4, transplanted=0.4),
 )
 _THIN = Source(kind="clear", clouds="rice1", clouds_split="rice1-train", varied=0.5)
 _THICK = Source(kind="clear", clouds="rice2", clouds_split="rice2-train-clean", varied=0.5)
@@ -60,6 +60,9 @@ _SIMULATED = (
     Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.15, cloudless=0.2),
     Source(kind="landscapes", weight=0.05, cloudless=0.2),
 )
+
+_THICK_FIRST = (0.1, 0.75, 0.01, 0.01, 0.01, 0.04, 0.01, 0.06, 0.01)  # shares of these sources
+
 
 _LIMITS = (
     "What lies under thick cloud is an estimate from its surroundings, smoother than the ground",
@@ -120,7 +123,8 @@ def base() -> Recipe:
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": _restoring(36000),
-            "coarse": _restoring(20000, loss_weights=alone, t_power=0.1),  # x_t next to pure noise: from y alone
+            # x_t next to pure noise, so that it learns from y alone; thick cloud most of the time
+            "coarse": _restoring(20000, loss_weights=alone, t_power=0.1, shares=_THICK_FIRST),
             "weights": Stage(steps=300, size=128, lr=3e-4, ema=0.99, **_STEP),
             "joint": _joint(600, 2e-4, sharpness=0.1),
         },
@@ -175,8 +179,11 @@ def base_rgbn() -> Recipe:
 def own() -> Recipe:
     """The light model for anyone's pairs, or clear images (`--simulate`); bands and units are those of the files
     (training/own.py)."""
-    return base().model_copy(
+    full = base()
+    coarse = full.stages["coarse"].model_copy(update={"shares": None})
+    return full.model_copy(
         update={
+            "stages": full.stages | {"coarse": coarse},
             "name": "own",
             "summary": "Light DE, trained on own data",
             "sources": (Source(),),

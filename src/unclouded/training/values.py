@@ -69,7 +69,8 @@ class Stage(_Value):
     the last `decay` share of the steps. `from_prior` is the share of the examples whose x_t is noised from the
     reference prior's answer and not from the clear image, as at sampling after a warm start (stages weights and
     joint; coarse of a CNP that refines). Steps t are T·u^t_power, u uniform: above 1, more of the small t where a
-    sampler with a warm start works.
+    sampler with a warm start works. `shares` are the sources' shares of the draws in this stage, in place of their own
+    `weight`.
     """
 
     steps: int = Field(ge=1)
@@ -88,6 +89,7 @@ class Stage(_Value):
     clip: float = Field(1.0, gt=0)
     loss_weights: dict[str, float] = {}  # factors of the loss terms, 1 where not named; joint has more of them if named
     validate_every: int = Field(2000, ge=1)
+    shares: tuple[Annotated[float, Field(ge=0)], ...] | None = None
 
     def size_at(self, step: int) -> int:
         """The side of the square that the network sees in this step (counted from 0)."""
@@ -146,6 +148,8 @@ class Recipe(_Value):
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
         for name, stage in self.stages.items():
+            if stage.shares is not None and (len(stage.shares) != len(self.sources) or not any(stage.shares)):
+                raise ValueError(f"the stage {name} must name a share for each of the {len(self.sources)} sources")
             prediction = getattr(self.model, "prediction", "eps")
             sees_x_E = name in ("weights", "joint") or (name == "coarse" and prediction == "refinement")
             if stage.from_prior and (prediction == "eps" or not sees_x_E):
