@@ -112,6 +112,24 @@ def _restoring(steps: int, **settings: Any) -> Stage:
     )
 
 
+def _refining(bands: int, channels: int) -> DEConfig:
+    """A light DE whose CNP refines the prior, and so starts as good as it."""
+    cnp = UNetConfig(
+        2 * bands, bands, channels=channels, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4
+    )
+    return _light_de(bands, cnp, "refinement")
+
+
+def _refining_stages(prior: Stage, joint: Stage) -> dict[StageName, Stage]:
+    """Short ones."""
+    return {
+        "prior": prior,
+        "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **_STEP | {"batch_size": 16}),
+        "weights": Stage(steps=20, size=128, lr=3e-4, ema=0.99, **_STEP),
+        "joint": joint,
+    }
+
+
 def base() -> Recipe:
     """The default model: RGB, thin and thick cloud, 0.3 to 30 m."""
     alone = {"ddpm": 0, "log_mse": 1, "gradient": 1, "ssim": 0.15}
@@ -137,21 +155,14 @@ def base_rgbn() -> Recipe:
     """Four bands (R, G, B, NIR), fine-tuned on simulated clouds: there is no open set of real pairs with NIR at hand.
     The prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
     full = base()
-    cnp = UNetConfig(8, 4, channels=24, res_blocks=1, multipliers=(1, 2, 3), attention=(4,), heads=4, patch=4)
     prior = full.stages["prior"].model_copy(
         update={"steps": 1500, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 250}
     )
-    stages: dict[StageName, Stage] = {  # of a CNP that refines its prior, and so starts as good as it: short ones
-        "prior": prior,
-        "coarse": Stage(steps=150, size=64, shrink=4, lr=5e-4, decay=0.4, ema=0.99, **_STEP | {"batch_size": 16}),
-        "weights": Stage(steps=20, size=128, lr=3e-4, ema=0.99, **_STEP),
-        "joint": _joint(400, 4e-4, sharpness=0.3),
-    }
     return full.model_copy(
         update={
             "name": "rgbn",
             "summary": "Light DE for red, green, blue and near infrared; fine-tuned from base on simulated clouds",
-            "model": _light_de(4, cnp, "refinement"),
+            "model": _refining(4, channels=24),
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
@@ -169,7 +180,7 @@ def base_rgbn() -> Recipe:
                 Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.75, 1.0)),
                 Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.75, 1.0)),
             ),
-            "stages": stages,
+            "stages": _refining_stages(prior, _joint(400, 4e-4, sharpness=0.3)),
             "sampling": full.sampling.model_copy(update={"weight_ceiling": 0.98}),  # a spread where W would be 1
             "limits": ("Fine-tuned on simulated clouds alone; real thick cloud is harder", *_LIMITS),
         }
@@ -178,16 +189,16 @@ def base_rgbn() -> Recipe:
 
 def own() -> Recipe:
     """The light model for anyone's pairs, or clear images (`--simulate`); bands and units are those of the files
-    (training/own.py)."""
+    (training/own.py). Its CNP refines the prior: a second estimator would want as many steps as the first."""
     full = base()
-    coarse = full.stages["coarse"].model_copy(update={"shares": None})
     return full.model_copy(
         update={
-            "stages": full.stages | {"coarse": coarse},
             "name": "own",
             "summary": "Light DE, trained on own data",
+            "model": _refining(3, channels=32),
             "sources": (Source(),),
             "validation": (Source(),),
+            "stages": _refining_stages(_restoring(29000), _joint(450, 4e-4, sharpness=0.1)),
             "limits": (),
         }
     )
