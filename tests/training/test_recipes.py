@@ -104,6 +104,11 @@ def test_a_stage_that_the_model_lacks_is_refused() -> None:
 def test_messages_name_the_key_without_the_kind_of_model() -> None:
     with pytest.raises(UsageError, match=r"value model\.cnp\.channels cannot be 'x'"):
         recipe("de-msda-rice2", ["model.cnp.channels=x"])
+    for value in ("5", "null", "[1]"):
+        with pytest.raises(UsageError, match=r"value model\.cnp cannot be"):
+            recipe("base", [f"model.cnp={value}"])
+    with pytest.raises(UsageError, match=r"value model\.cnp\.widths cannot be 'x'"):
+        recipe("base", ["model.cnp.widths=x"])
     with pytest.raises(UsageError, match=r"value stages\.prior\.lr cannot be 'x'"):
         recipe("msda-rice2", ["stages.prior.lr=x"])
     with pytest.raises(UsageError, match=r"the CNP must take 8 channels"):

@@ -23,7 +23,8 @@ from unclouded.models.unet import UNet, UNetConfig
 
 
 def _kind(config: Any) -> str:
-    return "light" if "widths" in (config if isinstance(config, dict) else vars(config)) else "unet"
+    light = "widths" in config if isinstance(config, dict) else hasattr(config, "widths")
+    return "light" if light else "unet"
 
 
 CNPConfig = Annotated[Annotated[UNetConfig, Tag("unet")] | Annotated[LightConfig, Tag("light")], Discriminator(_kind)]

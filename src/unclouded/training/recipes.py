@@ -243,11 +243,14 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
 
 def _without_tags(path: Sequence[str | int], values: Any) -> Iterator[str | int]:
     """Where the value stands in the recipe: pydantic's path without the names of the alternatives that it tried."""
-    for part in path[:-1]:
-        if not isinstance(values, dict) or part in values:
-            values = values[part]
+    for n, part in enumerate(path, start=1):
+        if isinstance(values, dict):
+            known = part in values or n == len(path)  # the last one may be missing
+        else:
+            known = isinstance(values, list | tuple) and isinstance(part, int)
+        if known:
             yield part
-    yield from path[-1:]
+            values = values[part] if n < len(path) else None
 
 
 def keys(settings: Sequence[str]) -> frozenset[str]:
