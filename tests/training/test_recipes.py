@@ -107,6 +107,8 @@ def test_messages_name_the_key_without_the_kind_of_model() -> None:
     for value in ("5", "null", "[1]"):
         with pytest.raises(UsageError, match=r"value model\.cnp cannot be"):
             recipe("base", [f"model.cnp={value}"])
+        with pytest.raises(UsageError, match=r"value model cannot be"):
+            recipe("base", [f"model={value}"])
     with pytest.raises(UsageError, match=r"value model\.cnp\.widths cannot be 'x'"):
         recipe("base", ["model.cnp.widths=x"])
     with pytest.raises(UsageError, match=r"value stages\.prior\.lr cannot be 'x'"):

@@ -110,7 +110,7 @@ METHODS = {"de": DE, "prior": EndToEnd, "diffcr": DiffCR}
 
 
 def _method(config: Any) -> str:
-    keys = config if isinstance(config, dict) else type(config).model_fields
+    keys = config if isinstance(config, dict) else getattr(type(config), "model_fields", ())
     return "de" if "cnp" in keys else "diffcr" if "encoder_blocks" in keys else "prior"
 
 
