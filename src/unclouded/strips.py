@@ -190,9 +190,10 @@ def restored_rows(
                 on_tiles(len(tiles))
                 continue
             top, bottom = blender.top, max(blender.top, grid.finished(strip.tile_row))
-            blended = blender.release(bottom)
-            if bottom > top and strip.pixels is not None:
-                layers = dict(zip(job.layers, np.split(blended, len(job.layers)), strict=True))
+            if strip.pixels is None:
+                blender.drop(bottom)
+            elif bottom > top:
+                layers = dict(zip(job.layers, np.split(blender.release(bottom), len(job.layers)), strict=True))
                 cloudy = strip.pixels.cloudy.crop(slice(top - strip.window.row, bottom - strip.window.row))
                 yield Rows(top, cloudy, layers).crop(top, bottom, wanted)
     finally:

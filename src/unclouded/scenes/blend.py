@@ -59,11 +59,15 @@ class Blender:
     def release(self, bottom: int) -> Float32:
         """The blended rows [C, bottom − top, width] and moves `top` to `bottom`; pixels that no tile reached are 0."""
         self._open(bottom)
-        rows = bottom - self.top
-        done, self._mean = self._mean[:, :rows], self._mean[:, rows:].copy()
-        self._weight = self._weight[rows:].copy()
-        self.top = bottom
+        done = self._mean[:, : bottom - self.top]
+        self.drop(bottom)
         return done
+
+    def drop(self, bottom: int) -> None:
+        """Moves `top` to `bottom`; what was blended above is not wanted."""
+        rows = bottom - self.top
+        self._mean, self._weight = self._mean[:, rows:].copy(), self._weight[rows:].copy()
+        self.top = bottom
 
     def _open(self, bottom: int) -> None:
         missing = bottom - self.top - self._weight.shape[0]

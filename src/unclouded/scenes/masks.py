@@ -16,7 +16,7 @@ from typing import Self
 import numpy as np
 import rasterio
 from numpy.typing import NDArray
-from rasterio.enums import Resampling
+from rasterio.enums import MaskFlags, Resampling
 from rasterio.errors import NotGeoreferencedWarning
 
 from unclouded.errors import UncloudedError, UsageError
@@ -171,9 +171,9 @@ class FileMask:
 
     def _marked(self, window: Window) -> Mask:
         with reading(self.name):
-            mask = self._file.read(1, window=gdal_window(window))
-            covered = self._file.read_masks(1, window=gdal_window(window)) != 0
-        marked: Mask = self._rule(mask) & covered
+            marked = self._rule(self._file.read(1, window=gdal_window(window)))
+            if MaskFlags.all_valid not in self._file.mask_flag_enums[0]:
+                marked &= self._file.read_masks(1, window=gdal_window(window)) != 0
         return marked
 
     def __enter__(self) -> Self:
