@@ -6,10 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from unclouded.datasets.images import image_facts, read_image
+from unclouded.datasets.images import image_facts, read_image, write_tiff
 from unclouded.datasets.pairs import Pair, check_pairs, read_pairs, read_targets
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.evaluation.output import write_tiff
 
 
 def picture(path: Path, size: tuple[int, int] = (16, 12), mode: str = "RGB", seed: int = 0) -> np.ndarray:

@@ -46,6 +46,21 @@ def test_landscape_pairs_read_back_as_a_data_folder(tmp_path):
         assert (cloudy != clear).any()
 
 
+@pytest.mark.parametrize(
+    ("bands", "colours"),
+    [
+        (("red", "green", "blue", "nir"), ["red", "green", "blue", "undefined"]),
+        (("nir", "red", "green", "blue"), ["gray", "undefined", "undefined", "undefined"]),
+    ],
+)
+def test_near_infrared_is_not_called_alpha(tmp_path, bands, colours):
+    list(simulate_pairs(tmp_path / "pairs", landscapes=1, options=options(bands=bands)))
+    for file in (tmp_path / "pairs").rglob("*.tif"):
+        with rasterio.open(file) as written:
+            assert [colour.name for colour in written.colorinterp] == colours
+            assert written.descriptions == bands
+
+
 def test_the_same_seed_gives_the_same_bytes_and_another_does_not(tmp_path):
     for name, seed in (("one", 5), ("two", 5), ("other", 6)):
         list(simulate_pairs(tmp_path / name, landscapes=2, options=options(seed=seed)))

@@ -1,8 +1,9 @@
 """Images of a data set as arrays [C, H, W]: PNG, JPEG and WebP by pillow, TIFF by rasterio."""
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import rasterio
@@ -88,6 +89,20 @@ def read_image(path: str | Path) -> NDArray[np.generic]:
     except (OSError, KeyError, SyntaxError, ValueError) as error:
         raise unreadable(path, error) from error
     return np.ascontiguousarray(array.transpose(2, 0, 1)) if bands > 1 else array[None]
+
+
+def write_tiff(path: Path, pixels: NDArray[np.generic], bands: Sequence[str] = (), **grid: Any) -> None:
+    """[C, H, W] of any dtype as a deflated GeoTIFF; `bands` are described, `grid` is rasterio's crs and transform."""
+    count, height, width = pixels.shape
+    # four bands of 8 bits would be taken for red, green, blue and alpha
+    colours = {} if bands[:3] in ((), ("red", "green", "blue")) else {"photometric": "MINISBLACK"}
+    form = {"count": count, "height": height, "width": width, "dtype": pixels.dtype.name, "alpha": "unspecified"}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
+        with rasterio.open(path, "w", driver="GTiff", compress="deflate", **form, **colours, **grid) as file:
+            file.write(pixels)
+            if bands:
+                file.descriptions = bands
 
 
 def unreadable(path: Path, error: Exception) -> UncloudedError:

@@ -21,7 +21,7 @@ from rasterio.crs import CRS
 from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 
-from unclouded.datasets.images import RASTERS, read_image
+from unclouded.datasets.images import RASTERS, read_image, write_tiff
 from unclouded.datasets.pairs import CLEAR_FOLDER, CLOUDY_FOLDER, MANIFEST, list_images, natural
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.landscape import BANDS as LANDSCAPE_BANDS
@@ -203,12 +203,8 @@ def _write_image(path: Path, dn: Dn, clear: _Clear) -> None:
         if path.suffix == ".png":
             Image.fromarray(dn[0] if len(dn) == 1 else np.moveaxis(dn, 0, -1)).save(temporary, format="PNG")
         else:
-            count, height, width = dn.shape
-            grid = {"crs": clear.crs, "transform": clear.transform or Affine.scale(1, -1)}
-            form = {"driver": "GTiff", "count": count, "height": height, "width": width, "dtype": dn.dtype}
-            with rasterio.open(temporary, "w", compress="deflate", **form, **grid) as file:
-                file.write(dn)
-                file.descriptions = clear.bands
+            transform = clear.transform or Affine.scale(1, -1)
+            write_tiff(temporary, dn, clear.bands, crs=clear.crs, transform=transform)
         os.replace(temporary, path)
     except (OSError, RasterioError) as error:
         temporary.unlink(missing_ok=True)

@@ -6,6 +6,7 @@
 | `rice2-train-clean` | `rice2-train` without the pairs of `rice2-cloudy-labels` |
 | `rice2-cloudy-labels` | pairs whose "clear" image shows clouds or cloud shadows, with the reason |
 | `rice1-val`, `rice1-train` | 16 and 64 of 80 pairs of RICE1 |
+| `sen12mscr-val`, `sen12mscr-clear` | 5 pairs of SEN12MS-CR, of one place; 6 clear images of three others, by file |
 
 How they were made: RICE2 is cut without overlap from ten Landsat 8 scenes, tile after tile (neighbouring stems are
 neighbouring places). Correlating all labels, at rest and over all shifts with at least a fifth of overlap, finds no

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
+from unclouded.datasets.images import write_tiff
 from unclouded.evaluation.methods import to_unit
 from unclouded.evaluation.metrics import to_uint8
 from unclouded.scenes.bands import BandSet
@@ -22,7 +23,9 @@ def save_image(folder: Path, stem: str, restored: NDArray[np.float32], dtype: DT
         path = folder / f"{stem}.png"
         Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(path)
         return path
-    return write_tiff(folder / f"{stem}.tif", pixels)
+    path = folder / f"{stem}.tif"
+    write_tiff(path, pixels)
+    return path
 
 
 def _as_dtype(x: NDArray[np.float32], dtype: DTypeLike) -> NDArray[np.generic]:
@@ -30,20 +33,4 @@ def _as_dtype(x: NDArray[np.float32], dtype: DTypeLike) -> NDArray[np.generic]:
     return np.asarray(BandSet.reflectance(*names).from_model(x, dtype))
 
 
-def write_tiff(path: Path, pixels: NDArray[np.generic]) -> Path:
-    """[C, H, W] of any dtype, deflated."""
-    import warnings
-
-    import rasterio
-    from rasterio.errors import NotGeoreferencedWarning
-
-    bands, height, width = pixels.shape
-    options = {"driver": "GTiff", "count": bands, "height": height, "width": width, "compress": "deflate"}
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", NotGeoreferencedWarning)
-        with rasterio.open(path, "w", dtype=pixels.dtype.name, **options) as file:
-            file.write(pixels)
-    return path
-
-
-__all__ = ["save_image", "to_unit", "write_tiff"]
+__all__ = ["save_image", "to_unit"]

@@ -60,7 +60,7 @@ class PairPool:
     The cloudy image of a pair is its first `frames` dates, one after another, and Sentinel-1's bands if `sar`:
     [frames·C + sar, H, W]. The share `transplanted` of the examples has the cloud of a pair drawn
     at random, the share `varied` is magnified, of other colours, and that cloud is thinner or thicker (one date, no
-    sar).
+    sar). `channels` are the files' bands that are `bands`.
     """
 
     def __init__(
@@ -72,8 +72,10 @@ class PairPool:
         keep: float = KEEP_BYTES,
         transplanted: float = 0.0,
         varied: float = 0.0,
+        channels: Sequence[int] | None = None,
     ) -> None:
         self.pairs, self.bands, self.frames, self.sar = pairs, bands, frames, sar
+        self.channels = channels
         self.transplanted, self.varied = transplanted, varied
         first = self._read(pairs[0])
         kept = len(pairs) * sum(image.nbytes for image in first if image is not None) <= keep
@@ -90,21 +92,19 @@ class PairPool:
         return self.images[n] if self.images else self._read(self.pairs[n])
 
     def _read(self, pair: Pair) -> Images:
-        clear = pair.read_clear()
-        if len(clear) != len(self.bands):
-            raise UncloudedError(
-                f"{pair.clear} has {len(clear)} bands, but the recipe names {len(self.bands)} "
-                f"({', '.join(self.bands.names)}). Name the file's bands with --bands."
-            )
+        clear = chosen(pair.read_clear(), self.channels, self.bands, pair.clear)
+        _doubt_white_bands(clear, self.bands, pair.clear)
         radar = pair.read_sar() if self.sar else None
         if self.frames == 1:
-            return Images(finite(pair.read_cloudy()), finite(clear), radar)
+            cloudy = chosen(pair.read_cloudy(), self.channels, self.bands, pair.cloudy)
+            return Images(finite(cloudy), finite(clear), radar)
         if pair.frames < self.frames:
             raise UncloudedError(
                 f"{pair.cloudy} has {pair.frames} cloudy dates, but the recipe takes {self.frames}. "
                 "Set model.frames to fewer, or take a data set with more dates."
             )
-        return Images(finite(np.concatenate(pair.read_frames(self.frames))), finite(clear), radar)
+        dates = [chosen(date, self.channels, self.bands, pair.cloudy) for date in pair.read_frames(self.frames)]
+        return Images(finite(np.concatenate(dates)), finite(clear), radar)
 
     def _to_model(self, images: Images) -> tuple[Array, Array]:
         n = len(self.bands)
@@ -223,8 +223,15 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
     path = root / source.path
     if source.kind == "pairs":
         pairs = _usable(read_pairs(path, source.split, source.dataset, source.drop_leaks), frames, sar, path)
-        chosen = _share(pairs, source, path)
-        return PairPool(chosen, bands, frames, sar, transplanted=source.transplanted, varied=source.varied)
+        return PairPool(
+            _share(pairs, source, path),
+            bands,
+            frames,
+            sar,
+            transplanted=source.transplanted,
+            varied=source.varied,
+            channels=source.channels,
+        )
     if sar:
         raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
@@ -252,12 +259,8 @@ def clear_files(path: Path, split: str | None = None) -> list[Path]:
 
 
 def _clear(file: Path, bands: BandSet, source: Source) -> Array:
-    image = read_image(file)
-    if len(image) != len(bands):
-        raise UncloudedError(
-            f"{file} has {len(image)} bands, but the recipe names {len(bands)} ({', '.join(bands.names)}). "
-            "Name the file's bands with --bands."
-        )
+    image = chosen(read_image(file), source.channels, bands, file)
+    _doubt_white_bands(image, bands, file)
     return _rows(bands.to_model(finite(image)), source.rows)
 
 
@@ -297,6 +300,31 @@ def _usable(pairs: list[Pair], frames: int, sar: int, path: Path) -> list[Pair]:
 def _warn_once(sentence: str) -> None:
     """Every stage opens its pools anew; the user hears of it once."""
     logger.warning(sentence)
+
+
+def chosen(
+    image: NDArray[np.generic], channels: Sequence[int] | None, bands: BandSet, file: Path
+) -> NDArray[np.generic]:
+    """The bands of the image [C, H, W] that are the recipe's: `channels`, or all; UncloudedError if it has others."""
+    if channels is not None:
+        if max(channels) > len(image):
+            raise UncloudedError(
+                f"{file} has {len(image)} bands and no band {max(channels)}. Mend the channels of the recipe's source."
+            )
+        return image[[channel - 1 for channel in channels]]
+    if len(image) != len(bands):
+        raise UncloudedError(
+            f"{file} has {len(image)} bands, but the recipe names {len(bands)} ({', '.join(bands.names)}). "
+            "Name the file's bands with --bands."
+        )
+    return image
+
+
+def _doubt_white_bands(clear: NDArray[np.generic], bands: BandSet, file: Path) -> None:
+    """A band of a clear image that is at its dtype's maximum everywhere is rather alpha than what it is called."""
+    for name, band in zip(bands.names, clear, strict=True):
+        if band.dtype.kind in "ui" and (band == np.iinfo(band.dtype).max).all():
+            _warn_once(f"The band {name} of {file} is {band.flat[0]} everywhere: is it an alpha band?")
 
 
 def finite(image: NDArray[np.generic]) -> NDArray[np.generic]:

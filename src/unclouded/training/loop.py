@@ -140,6 +140,7 @@ LATER = {
     "varied": 0.0,
     "clouds": None,
     "clouds_split": None,
+    "channels": None,
     "shares": None,
     "units": "display",
     "perceptual": None,

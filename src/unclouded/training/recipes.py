@@ -61,6 +61,12 @@ _SIMULATED = (
     Source(kind="landscapes", weight=0.05, cloudless=0.2),
 )
 
+_NAIP = Source(kind="clear", path="scenes/naip_1m_rgbn.tif")
+_S2_CHANNELS = (4, 3, 2, 8)  # red, green, blue, near infrared
+_SENTINEL2 = Source(kind="clear", path="sen12mscr/s2", split="sen12mscr-clear", channels=_S2_CHANNELS)
+_SENTINEL2_SERIES = _SENTINEL2.model_copy(update={"path": "sen12mscr_ts"})
+_RICE2_CLOUDS = {"clouds": "rice2", "clouds_split": "rice2-train-clean", "varied": 0.5}
+
 _THICK_FIRST = (0.1, 0.75, 0.01, 0.01, 0.01, 0.04, 0.01, 0.06, 0.01)  # shares of these sources
 
 
@@ -166,19 +172,16 @@ def base_rgbn() -> Recipe:
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
-                Source(
-                    kind="clear",
-                    path="scenes/atlanta_spacenet4_0.5m_rgbn.tif",
-                    rows=(0.0, 0.75),
-                    weight=0.3,
-                    cloudless=0.2,
-                ),
-                Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.0, 0.75), weight=0.2, cloudless=0.2),
-                Source(kind="landscapes", count=48, weight=0.5, cloudless=0.2),
+                _NAIP.model_copy(update={"rows": (0.0, 0.75), "weight": 0.2, "cloudless": 0.2}),
+                Source(kind="landscapes", count=48, weight=0.3, cloudless=0.2),
+                _SENTINEL2.model_copy(update={"weight": 0.1, "cloudless": 0.2}),
+                _SENTINEL2_SERIES.model_copy(update={"weight": 0.1, "cloudless": 0.2}),
+                _SENTINEL2.model_copy(update={"weight": 0.1} | _RICE2_CLOUDS),
+                _SENTINEL2_SERIES.model_copy(update={"weight": 0.1} | _RICE2_CLOUDS),
             ),
             "validation": (
-                Source(kind="clear", path="scenes/atlanta_spacenet4_0.5m_rgbn.tif", rows=(0.75, 1.0)),
-                Source(kind="clear", path="scenes/naip_1m_rgbn.tif", rows=(0.75, 1.0)),
+                _NAIP.model_copy(update={"rows": (0.75, 1.0)}),
+                Source(path="sen12mscr", dataset="sen12ms-cr", split="sen12mscr-val", channels=_S2_CHANNELS),
             ),
             "stages": _refining_stages(prior, _joint(400, 4e-4, sharpness=0.3)),
             "sampling": full.sampling.model_copy(update={"weight_ceiling": 0.98}),  # a spread where W would be 1

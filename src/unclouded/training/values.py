@@ -31,13 +31,15 @@ class Source(_Value):
     (training.cloud_layers) · clear: clear images (of the stems of `split`), clouded by the simulator; of each only the
     share `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise.
     With `clouds` the clouds of both are those of the pairs in that folder (of `clouds_split`), which are RGB. The share
-    `cloudless` of both gets no cloud.
+    `cloudless` of both gets no cloud. `channels` are the bands of the files (counted from 1) that are those of the
+    recipe, in its order; without it the files have no others.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
     path: str = "."
     dataset: str | None = None
     split: str | None = None
+    channels: tuple[Annotated[int, Field(ge=1)], ...] | None = None
     share: tuple[float, float] = (0.0, 1.0)
     drop_leaks: bool = False
     weight: float = Field(1.0, gt=0)
@@ -57,6 +59,8 @@ class Source(_Value):
             raise ValueError("transplanted is for the kind pairs")
         if self.varied and self.kind != "pairs" and not self.clouds:
             raise ValueError("varied is for the kind pairs and for the clouds of pairs")
+        if self.kind == "landscapes" and self.channels:
+            raise ValueError("channels is for the kinds pairs and clear")
         return self
 
 
@@ -147,6 +151,9 @@ class Recipe(_Value):
             raise ValueError("transplanted clouds and varied pairs are for models of one date without Sentinel-1")
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
+        for source in (*self.sources, *self.validation):
+            if source.channels is not None and len(source.channels) != len(self.bands):
+                raise ValueError(f"a source names {len(source.channels)} channels for the recipe's {len(self.bands)}")
         for name, stage in self.stages.items():
             if stage.shares is not None and (len(stage.shares) != len(self.sources) or not any(stage.shares)):
                 raise ValueError(f"the stage {name} must name a share for each of the {len(self.sources)} sources")

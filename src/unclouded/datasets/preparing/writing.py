@@ -4,10 +4,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import rasterio
 from numpy.typing import NDArray
 from PIL import Image
 
+from unclouded.datasets.images import write_tiff
 from unclouded.datasets.preparing.affine_maps import shifted
 from unclouded.datasets.preparing.grid import Grid
 from unclouded.datasets.preparing.options import PrepareOptions
@@ -35,7 +35,7 @@ class TileWriter:
         grid: Grid,
         scene: Path,
     ) -> None:
-        self._folder, self._grid, self._dtype = folder, grid, dtype
+        self._folder, self._grid, self._dtype, self._bands = folder, grid, dtype, bands
         self.format = options.format
         self.range = options.stretch or ((0.0, 255.0) if dtype == np.uint8 else None)
         self._layers = _layers(bands, scene) if self.format == "png" else {"": tuple(range(len(bands)))}
@@ -73,10 +73,7 @@ class TileWriter:
 
     def _write_tif(self, path: Path, window: Window, dn: NDArray[Any]) -> None:
         transform = shifted(self._grid.transform, window.row, window.col)
-        profile = {"count": len(dn), "height": window.height, "width": window.width, "dtype": self._dtype.name}
-        place = {"crs": self._grid.crs, "transform": transform}
-        with rasterio.open(path, "w", driver="GTiff", compress="deflate", **profile, **place) as file:
-            file.write(dn.astype(self._dtype))
+        write_tiff(path, dn.astype(self._dtype), self._bands, crs=self._grid.crs, transform=transform)
 
 
 def _layers(bands: tuple[str, ...], scene: Path) -> dict[str, tuple[int, ...]]:
