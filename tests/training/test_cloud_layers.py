@@ -183,6 +183,18 @@ def test_clear_images_and_clouds_come_from_lists_of_their_own(tmp_path: Path) ->
         open_pool(Source(kind="clear", path="pairs/label", split=str(tmp_path / "none")), tmp_path, BANDS)
 
 
+def test_clear_ground_varies_in_colour_and_keeps_its_detail(tmp_path: Path) -> None:
+    source = Source(kind="landscapes", count=1, cloudless=0.99)
+    plain, varied = (open_pool(source.model_copy(update={"varied": v}), tmp_path, BANDS) for v in (0.0, 1.0))
+    changes = []
+    for seed in range(8):
+        (_, before), (_, after) = (pool.draw(np.random.default_rng(seed), 64) for pool in (plain, varied))
+        assert after.dtype == np.float32
+        assert np.corrcoef(before.mean(axis=0).ravel(), after.mean(axis=0).ravel())[0, 1] > 0.98
+        changes.append(after.mean(axis=(1, 2)) / before.mean(axis=(1, 2)))
+    assert np.std(changes, axis=0).min() > 0.05
+
+
 def test_near_infrared_takes_the_clouds_of_rgb_pairs(tmp_path: Path) -> None:
     write_pairs(tmp_path, 2)
     pool = open_pool(Source(kind="landscapes", count=1, clouds="."), tmp_path, BandSet.display("blue", "nir", "red"))
@@ -207,7 +219,6 @@ def test_the_card_says_whose_clouds_were_laid_over() -> None:
 
 FOREIGN: list[dict[str, object]] = [
     {"transplanted": 0.5, "kind": "clear"},
-    {"varied": 0.5, "kind": "landscapes"},
     {"clouds": "x"},
     {"cloudless": 0.5},
 ]

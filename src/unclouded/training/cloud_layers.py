@@ -4,7 +4,7 @@ A cloudy image is taken as y = a·x + b, with x the clear one, a the transmissio
 network that meets the same ground under the same cloud in each epoch learns both by heart; this parts them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -52,18 +52,24 @@ class CloudLayer(NamedTuple):
 
 
 def recoloured(cloudy: Array, clear: Array, rng: np.random.Generator) -> tuple[Array, Array]:
-    """A pair as it would be if the ground had other colours under the same cloud; brightness, tint and saturation are
-    drawn. y′ = y + a·(x′ − x), where the ground of another day is what y shows of it."""
-    layer = cloud_layer(cloudy, clear)
-    gain = np.exp(BRIGHTNESS * rng.standard_normal() + TINT * rng.standard_normal((len(clear), 1, 1)))
+    """A pair as it would be if the ground had other colours under the same cloud: y′ = y + a·(x′ − x), where the ground
+    of another day is what y shows of it."""
+    layer, other = cloud_layer(cloudy, clear), other_colours(len(clear), rng)
+    ground = clear if layer.seen_through else cloudy
+    changed = cloudy + layer.transmission * (other(ground) - ground)
+    return np.clip(changed, 0, 1).astype(np.float32), other(clear)
+
+
+def other_colours(bands: int, rng: np.random.Generator) -> Callable[[Array], Array]:
+    """Changes the brightness, tint and saturation of images [bands, H, W] in [0, 1], each by what is drawn here."""
+    gain = np.exp(BRIGHTNESS * rng.standard_normal() + TINT * rng.standard_normal((bands, 1, 1)))
     saturation = np.exp(SATURATION * rng.standard_normal())
 
     def change(ground: Array) -> Array:
         grey = ground.mean(axis=0, keepdims=True)
-        return np.asarray(np.clip(gain * (grey + saturation * (ground - grey)), 0, 1) - ground)
+        return np.asarray(np.clip(gain * (grey + saturation * (ground - grey)), 0, 1), dtype=np.float32)
 
-    changed = cloudy + layer.transmission * change(clear if layer.seen_through else cloudy)
-    return np.clip(changed, 0, 1).astype(np.float32), (clear + change(clear)).astype(np.float32)
+    return change
 
 
 def cloud_layer(cloudy: Array, clear: Array) -> CloudLayer:

@@ -25,7 +25,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.bands import BandSet, backscatter
 from unclouded.scenes.landscape import landscape
 from unclouded.scenes.simulate import KINDS, Kind, simulate_clouds
-from unclouded.training.cloud_layers import THICKER, THINNER, CloudLayer, cloud_layer, recoloured
+from unclouded.training.cloud_layers import THICKER, THINNER, CloudLayer, cloud_layer, other_colours, recoloured
 from unclouded.training.values import Source, Stage
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,8 @@ class PairPool:
 class ClearPool:
     """Clear images at several ground sample distances, under simulated clouds (for `frames` dates, other clouds each);
     now and then with the bands in another order, so that the network also meets false colour, or without clouds, so
-    that it learns to leave clear ground alone. With `clouds` they are those of real pairs."""
+    that it learns to leave clear ground alone. The share `varied` has other colours. With `clouds` they are those of
+    real pairs."""
 
     def __init__(
         self,
@@ -153,6 +154,7 @@ class ClearPool:
         frames: int = 1,
         cloudless: float = 0.0,
         clouds: PairPool | None = None,
+        varied: float = 0.0,
     ) -> None:
         self.images = images
         self.clouds = clouds
@@ -160,6 +162,7 @@ class ClearPool:
         self.false_colour = false_colour
         self.frames = frames
         self.cloudless = cloudless
+        self.varied = varied
 
     def __len__(self) -> int:
         return len(self.images)
@@ -169,6 +172,8 @@ class ClearPool:
         coarser = int(rng.choice([1, 2], p=[0.7, 0.3])) if min(image.shape[-2:]) >= 2 * side else 1
         window = _window(rng, image.shape[-2:], coarser * side)
         clear = _fit(shrink(image[window], coarser), side)
+        if self.varied and rng.random() < self.varied:
+            clear = other_colours(len(clear), rng)(clear)
         dates = [self._cloudy(clear, rng) for _ in range(self.frames)]
         if rng.random() < self.false_colour:
             order = rng.permutation(len(self.bands))
@@ -242,7 +247,7 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
     clouds = None
     if source.clouds:
         clouds = PairPool(read_pairs(root / source.clouds, source.clouds_split), RGB, varied=source.varied)
-    return ClearPool(images, bands.names, false_colour, frames, source.cloudless, clouds)
+    return ClearPool(images, bands.names, false_colour, frames, source.cloudless, clouds, source.varied)
 
 
 def clear_files(path: Path, split: str | None = None) -> list[Path]:

@@ -65,6 +65,7 @@ _NAIP = Source(kind="clear", path="scenes/naip_1m_rgbn.tif")
 _S2_CHANNELS = (4, 3, 2, 8)  # red, green, blue, near infrared
 _SENTINEL2 = Source(kind="clear", path="sen12mscr/s2", split="sen12mscr-clear", channels=_S2_CHANNELS)
 _SENTINEL2_SERIES = _SENTINEL2.model_copy(update={"path": "sen12mscr_ts"})
+_VARIED = {"cloudless": 0.2, "varied": 0.5}
 _RICE2_CLOUDS = {"clouds": "rice2", "clouds_split": "rice2-train-clean", "varied": 0.5}
 
 _THICK_FIRST = (0.1, 0.75, 0.01, 0.01, 0.01, 0.04, 0.01, 0.06, 0.01)  # shares of these sources
@@ -172,10 +173,10 @@ def base_rgbn() -> Recipe:
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
             "sources": (
-                _NAIP.model_copy(update={"rows": (0.0, 0.75), "weight": 0.2, "cloudless": 0.2}),
+                _NAIP.model_copy(update={"rows": (0.0, 0.75), "weight": 0.2} | _VARIED),
                 Source(kind="landscapes", count=48, weight=0.3, cloudless=0.2),
-                _SENTINEL2.model_copy(update={"weight": 0.1, "cloudless": 0.2}),
-                _SENTINEL2_SERIES.model_copy(update={"weight": 0.1, "cloudless": 0.2}),
+                _SENTINEL2.model_copy(update={"weight": 0.1} | _VARIED),
+                _SENTINEL2_SERIES.model_copy(update={"weight": 0.1} | _VARIED),
                 _SENTINEL2.model_copy(update={"weight": 0.1} | _RICE2_CLOUDS),
                 _SENTINEL2_SERIES.model_copy(update={"weight": 0.1} | _RICE2_CLOUDS),
             ),

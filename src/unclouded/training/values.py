@@ -31,8 +31,9 @@ class Source(_Value):
     (training.cloud_layers) · clear: clear images (of the stems of `split`), clouded by the simulator; of each only the
     share `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise.
     With `clouds` the clouds of both are those of the pairs in that folder (of `clouds_split`), which are RGB. The share
-    `cloudless` of both gets no cloud. `channels` are the bands of the files (counted from 1) that are those of the
-    recipe, in its order; without it the files have no others.
+    `cloudless` of both gets no cloud, the share `varied` other colours, and such clouds another scale and thickness.
+    `channels` are the bands of the files (counted from 1) that are those of the recipe, in its order; without it the
+    files have no others.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
@@ -57,8 +58,6 @@ class Source(_Value):
             raise ValueError("clouds and cloudless are for the kinds clear and landscapes")
         if self.kind != "pairs" and self.transplanted:
             raise ValueError("transplanted is for the kind pairs")
-        if self.varied and self.kind != "pairs" and not self.clouds:
-            raise ValueError("varied is for the kind pairs and for the clouds of pairs")
         if self.kind == "landscapes" and self.channels:
             raise ValueError("channels is for the kinds pairs and clear")
         return self
@@ -147,7 +146,8 @@ class Recipe(_Value):
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if any(source.transplanted or source.varied for source in self.sources) and (self.frames > 1 or self.sar):
+        moved = any(source.transplanted or source.varied for source in self.sources if source.kind == "pairs")
+        if moved and (self.frames > 1 or self.sar):
             raise ValueError("transplanted clouds and varied pairs are for models of one date without Sentinel-1")
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
