@@ -145,8 +145,12 @@ def test_unknown_names_list_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
         store.resolve("absent.safetensors")
     with pytest.raises(UsageError, match=r"no prior named 'x'.*light"):
         build_prior("x")
-    with pytest.raises(UsageError, match="cannot be built"):
+    with pytest.raises(UsageError, match=r"cannot be built: width: .* It takes bands, channels, blocks, gain\."):
         build_prior("light", width=3)
+    with pytest.raises(UsageError, match="gain: Input should be a valid boolean"):
+        build_prior("light", gain="maybe")
+    with pytest.raises(UsageError, match=r"channels\.1: Input should be a valid integer"):
+        build_prior("light", channels=[24, "wide"])
     with pytest.raises(UsageError, match="no method named 'x'"):
         build_model("x", {})
 

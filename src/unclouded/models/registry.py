@@ -4,6 +4,7 @@ Modules are imported when a name is used, so that listing names costs nothing.
 """
 
 from importlib import import_module
+from inspect import signature
 from typing import TYPE_CHECKING, Any
 
 from unclouded.errors import UncloudedError, UsageError, first_problem
@@ -41,13 +42,23 @@ def _look_up(table: dict[str, str], what: str, name: str) -> Any:
 def build_prior(name: str, **options: Any) -> "Prior":
     """The reference prior `name` with fresh weights; `options` are its constructor's (`bands` and its own).
 
-    Raises UsageError for an unknown name or an option that the prior does not have.
+    Raises UsageError for an unknown name, and for an option that the prior does not have or that is of a wrong type.
     """
+    from pydantic import ConfigDict, ValidationError, create_model
+
     constructor = _look_up(PRIORS, "prior", name)
+    fields: dict[str, Any] = {
+        option.name: (option.annotation, ... if option.default is option.empty else option.default)
+        for option in signature(constructor).parameters.values()
+    }
     try:
-        prior: Prior = constructor(**options)
-    except TypeError as error:
-        raise UsageError(f"The prior {name!r} cannot be built: {error}. Mend its options.") from error
+        checked = create_model(name, __config__=ConfigDict(extra="forbid"), **fields).model_validate(options)
+    except ValidationError as error:
+        problem = first_problem(error)
+        raise UsageError(
+            f"The prior {name!r} cannot be built: {problem.where}: {problem.what}. It takes {', '.join(fields)}."
+        ) from error
+    prior: Prior = constructor(**dict(checked))
     return prior
 
 
