@@ -44,15 +44,16 @@ def build_prior(name: str, **options: Any) -> "Prior":
 
     Raises UsageError for an unknown name, and for an option that the prior does not have or that is of a wrong type.
     """
-    from pydantic import ConfigDict, ValidationError, create_model
+    from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 
     constructor = _look_up(PRIORS, "prior", name)
     fields: dict[str, Any] = {
         option.name: (option.annotation, ... if option.default is option.empty else option.default)
         for option in signature(constructor).parameters.values()
     }
+    form: type[BaseModel] = create_model(name, __config__=ConfigDict(extra="forbid"), **fields)
     try:
-        checked = create_model(name, __config__=ConfigDict(extra="forbid"), **fields).model_validate(options)
+        checked = form.model_validate(options)
     except ValidationError as error:
         problem = first_problem(error)
         raise UsageError(
