@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from unclouded.evaluation import metrics
-from unclouded.training.image_losses import AMPLIFIED, log_mse, sharpness_loss, spread_loss, ssim_loss
+from unclouded.training.image_losses import AMPLIFIED, DETAIL_KEPT, detail_loss, log_mse, sharpness_loss, spread_loss, ssim_loss
 
 
 def test_the_priors_loss_is_psnr() -> None:
@@ -21,6 +21,17 @@ def test_sharpness_asks_for_fine_structure_and_not_for_its_place() -> None:
     image = torch.rand(2, 3, 16, 16)
     assert sharpness_loss(image.flip(-1), image) < 1e-6
     assert sharpness_loss(image / 2, image) > 0.1
+
+
+def test_detail_is_missed_only_below_that_of_the_prior() -> None:
+    x_E = torch.rand((2, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    assert detail_loss(1.1 * x_E, x_E) == 0
+    fused = (x_E.roll(1, -1) + x_E) / 2
+    smoother = detail_loss(fused, x_E)
+    assert smoother > 0.1
+    assert detail_loss(torch.cat((1.1 * x_E[:1], fused[1:])), x_E) == pytest.approx(float(smoother) / 2, rel=0.1)
+    equal = detail_loss(x_E, x_E) / detail_loss(torch.zeros_like(x_E), x_E)
+    assert float(equal) == pytest.approx(1 - 1 / DETAIL_KEPT, abs=1e-3)
 
 
 @pytest.mark.parametrize("bands", [2, 3])

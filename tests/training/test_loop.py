@@ -221,8 +221,13 @@ def test_a_power_above_one_draws_more_small_steps() -> None:
 def test_a_stage_has_further_losses_where_they_are_named() -> None:
     model = DE(_recipe().model).train()  # type: ignore[arg-type]
     y, x0 = torch.rand(2, 2, 3, 32, 32)
-    named = Stage(steps=1, batch_size=2, loss_weights={"sharpness": 0.3})
-    assert l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), named).keys() == {"ddpm", "wa", "sharpness"}
+    named = Stage(steps=1, batch_size=2, loss_weights={"sharpness": 0.3, "detail": 0.5})
+    assert l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), named).keys() == {
+        "ddpm",
+        "wa",
+        "sharpness",
+        "detail",
+    }
     named = Stage(steps=1, batch_size=2, loss_weights={"ssim": 0.1})
     assert l_prior(model, y, x0, torch.Generator(), named).keys() == {"log_mse", "gradient", "ssim"}
     assert l_prior(model, y, x0, torch.Generator()).keys() == {"log_mse", "gradient"}

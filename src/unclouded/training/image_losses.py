@@ -6,6 +6,7 @@ from torch import Tensor
 from unclouded.evaluation.metrics import LUMA, WINDOW_RADIUS, WINDOW_SIGMA
 
 AMPLIFIED = 20.0  # times the deviation of two samples is what `spread_loss` takes for that of the error
+DETAIL_KEPT = 1.03  # times the prior's root mean square gradient is what `detail_loss` asks for
 
 
 def log_mse(a: Tensor, b: Tensor, epsilon: float = 1e-6) -> Tensor:
@@ -50,6 +51,12 @@ def _windows(size: int, like: Tensor) -> Tensor:
 def sharpness_loss(a: Tensor, b: Tensor) -> Tensor:
     """L1 between the root mean square gradients of each image: asks for as much fine structure, not for its place."""
     return (_rms_gradient(a) - _rms_gradient(b)).abs().mean()
+
+
+def detail_loss(fused: Tensor, x_E: Tensor) -> Tensor:
+    """By how much the root mean square gradient of a fused image falls below that of the reference prior's, with a
+    margin: a mean of two estimates is smoother than either, unless one of them makes up for it."""
+    return (DETAIL_KEPT * _rms_gradient(x_E) - _rms_gradient(fused)).clamp(min=0).mean()
 
 
 def _rms_gradient(x: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from unclouded.models.de import DE
 from unclouded.models.end_to_end import EndToEnd
 from unclouded.training.adversarial import METHODS, AdversarialStep, adversarial_step
 from unclouded.training.diffcr import l_diffcr
-from unclouded.training.image_losses import gradient_loss, log_mse, sharpness_loss, spread_loss, ssim_loss
+from unclouded.training.image_losses import detail_loss, gradient_loss, log_mse, sharpness_loss, spread_loss, ssim_loss
 from unclouded.training.perceptual import load as perceptual_features
 from unclouded.training.values import Stage, StageName
 
@@ -141,8 +141,8 @@ def l_weights(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, sett
 
 # Eq. 17: L_joint = λ L_DDPM + L_WA; λ is the factor of "ddpm" in the stage's loss_weights
 def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, settings: Stage = PLAIN) -> Losses:
-    """Also, where the stage's loss_weights name them, the losses of OF_FUSED and the spread of two samples, which teach
-    both networks (ours): of the image as sampling fuses it, where W is at most 1."""
+    """Also, where the stage's loss_weights name them, the losses of OF_FUSED, the detail beside the prior's and the
+    spread of two samples, which teach both networks (ours): of the image as sampling fuses it, where W is at most 1."""
     x_E = _reference(model, y)
     batch = _Noised(model, y, x0, generator, x_E, settings)
     ddpm, x0_eps = _ddpm(model, batch)
@@ -150,6 +150,8 @@ def l_joint_terms(model: DE, y: Tensor, x0: Tensor, generator: torch.Generator, 
     losses = {"ddpm": ddpm, "wa": l_wa(batch.x0, x0_eps, x_E, w)}
     fused = _fused(w, x0_eps, x_E)
     losses |= {term: loss(fused, batch.x0) for term, loss in OF_FUSED.items() if term in settings.loss_weights}
+    if "detail" in settings.loss_weights:
+        losses["detail"] = detail_loss(fused, x_E)
     if "spread" in settings.loss_weights:
         batch.renoise(generator)
         w, (_, x0_eps) = _weights(model, batch, x_E), _ddpm(model, batch)

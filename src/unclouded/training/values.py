@@ -104,6 +104,7 @@ class Stage(_Value):
 # losses that not every stage has -> the stages that do
 WHERE: dict[str, tuple[StageName, ...]] = {
     "sharpness": ("joint",),
+    "detail": ("joint",),
     "spread": ("joint",),
     "ssim": ("prior", "coarse"),
 }
