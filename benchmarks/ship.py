@@ -124,7 +124,9 @@ def main() -> None:
     model, card = store.load(options.model)
     changes = {key: yaml.safe_load(value) for key, value in (setting.split("=", 1) for setting in options.set)}
     sampling = type(card.sampling).model_validate(card.sampling.model_dump() | changes)
-    card = card.model_copy(update={"sampling": sampling, "metrics": (), "limits": RECIPES[card.name]().limits})
+    recipe = RECIPES[card.name]()
+    said = {"summary": recipe.summary, "limits": recipe.limits}
+    card = card.model_copy(update={"sampling": sampling, "metrics": (), **said})
     target = store.WEIGHTS / f"{card.name}.safetensors"
     target.parent.mkdir(exist_ok=True)
     store.save(target, model, card)

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from unclouded.evaluation import metrics
-from unclouded.training.image_losses import AMPLIFIED, DETAIL_KEPT, detail_loss, log_mse, sharpness_loss, spread_loss, ssim_loss
+from unclouded.training.image_losses import (
+    AMPLIFIED,
+    DETAIL_KEPT,
+    detail_loss,
+    log_mse,
+    sharpness_loss,
+    spread_loss,
+    ssim_loss,
+)
 
 
 def test_the_priors_loss_is_psnr() -> None:

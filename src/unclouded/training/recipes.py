@@ -159,16 +159,17 @@ def base() -> Recipe:
 
 
 def base_rgbn() -> Recipe:
-    """Four bands (R, G, B, NIR), fine-tuned on simulated clouds: there is no open set of real pairs with NIR at hand.
-    The prior starts from that of `base`; the CNP is narrower, so that both models together stay below 25 MB."""
+    """Four bands (R, G, B, NIR), fine-tuned on clear ground under simulated clouds and those of RICE2: of real pairs with
+    NIR there are few at hand, and those are for validation. The prior starts from that of `base`; the CNP is narrower,
+    so that both models together stay below 25 MB."""
     full = base()
     prior = full.stages["prior"].model_copy(
-        update={"steps": 1500, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 250}
+        update={"steps": 2500, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 250}
     )
     return full.model_copy(
         update={
             "name": "rgbn",
-            "summary": "Light DE for red, green, blue and near infrared; fine-tuned from base on simulated clouds",
+            "summary": "Light DE for red, green, blue and near infrared; fine-tuned from base under laid-over clouds",
             "model": _refining(4, channels=24),
             "init": "base",
             "bands": ("red", "green", "blue", "nir"),
@@ -186,7 +187,10 @@ def base_rgbn() -> Recipe:
             ),
             "stages": _refining_stages(prior, _joint(400, 4e-4, sharpness=0.3)),
             "sampling": full.sampling.model_copy(update={"weight_ceiling": 0.98}),  # a spread where W would be 1
-            "limits": ("Fine-tuned on simulated clouds alone; real thick cloud is harder", *_LIMITS),
+            "limits": (
+                "Fine-tuned under simulated clouds and those of RICE2, over few places; real thick cloud is harder",
+                *_LIMITS,
+            ),
         }
     )
 
