@@ -68,9 +68,6 @@ _SENTINEL2_SERIES = _SENTINEL2.model_copy(update={"path": "sen12mscr_ts"})
 _VARIED = {"cloudless": 0.2, "varied": 0.5}
 _RICE2_CLOUDS = {"clouds": "rice2", "clouds_split": "rice2-train-clean", "varied": 0.5}
 
-_THICK_FIRST = (0.1, 0.75, 0.01, 0.01, 0.01, 0.04, 0.01, 0.06, 0.01)  # shares of these sources
-
-
 _LIMITS = (
     "What lies under thick cloud is an estimate from its surroundings, smoother than the ground",
     "Under full cover there is nothing to estimate from: the answer is a guess at the colours of the region",
@@ -148,10 +145,10 @@ def base() -> Recipe:
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": _restoring(36000),
-            # x_t next to pure noise, so that it learns from y alone; thick cloud most of the time
-            "coarse": _restoring(20000, loss_weights=alone, t_power=0.1, shares=_THICK_FIRST),
+            # x_t next to pure noise, so that it learns from y alone
+            "coarse": _restoring(20000, loss_weights=alone, t_power=0.1),
             "weights": Stage(steps=300, size=128, lr=3e-4, ema=0.99, **_STEP),
-            "joint": _joint(600, 2e-4, sharpness=0.1),
+            "joint": _joint(800, 2e-4, detail=1),
         },
         sampling=Sampling(sampler="dpm", steps=1, spacing="trailing", start=300, self_ensemble=2),
         limits=_LIMITS,
@@ -159,9 +156,9 @@ def base() -> Recipe:
 
 
 def base_rgbn() -> Recipe:
-    """Four bands (R, G, B, NIR), fine-tuned on clear ground under simulated clouds and those of RICE2: of real pairs with
-    NIR there are few at hand, and those are for validation. The prior starts from that of `base`; the CNP is narrower,
-    so that both models together stay below 25 MB."""
+    """Four bands (R, G, B, NIR), fine-tuned on clear ground under simulated clouds and those of RICE2: few real pairs with
+    NIR are at hand, and those are for validation. The prior starts from that of `base`; the CNP is narrower, so that
+    both models together stay below 25 MB."""
     full = base()
     prior = full.stages["prior"].model_copy(
         update={"steps": 2500, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 250}
