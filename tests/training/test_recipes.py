@@ -136,12 +136,11 @@ def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> 
 
 
 def test_a_stage_may_draw_from_the_sources_by_shares_of_its_own() -> None:
-    base = recipe("base")
-    assert base.stages["coarse"].shares is not None
-    assert len(base.stages["coarse"].shares) == len(base.sources)
-    assert recipe("own").stages["coarse"].shares is None
-    for shares in ("[1, 2]", "[0, 0, 0, 0, 0, 0, 0, 0, 0]"):
+    shares = (0.2, 0.8, 0, 0, 0, 0, 0, 0, 0)
+    assert recipe("base", [f"stages.coarse.shares={list(shares)}"]).stages["coarse"].shares == shares
+    assert recipe("base").stages["coarse"].shares is None
+    for wrong in ("[1, 2]", "[0, 0, 0, 0, 0, 0, 0, 0, 0]"):
         with pytest.raises(UsageError, match="must name a share for each of the 9 sources"):
-            recipe("base", [f"stages.prior.shares={shares}"])
+            recipe("base", [f"stages.prior.shares={wrong}"])
     with pytest.raises(UsageError, match=r"stages\.prior\.shares\.1"):
         recipe("base", ["stages.prior.shares=[1, -1, 0, 0, 0, 0, 0, 0, 0]"])

@@ -156,9 +156,9 @@ def base() -> Recipe:
 
 
 def base_rgbn() -> Recipe:
-    """Four bands (R, G, B, NIR), fine-tuned on clear ground under simulated clouds and those of RICE2: few real pairs with
-    NIR are at hand, and those are for validation. The prior starts from that of `base`; the CNP is narrower, so that
-    both models together stay below 25 MB."""
+    """Four bands (R, G, B, NIR), fine-tuned on clear ground under simulated clouds and those of RICE2: few real pairs
+    with NIR are at hand, and those are for validation. The prior starts from that of `base`; the CNP is narrower, so
+    that both models together stay below 25 MB."""
     full = base()
     prior = full.stages["prior"].model_copy(
         update={"steps": 2500, "last_share": 0.25, "lr": 4e-4, "decay": 0.5, "validate_every": 250}
