@@ -46,20 +46,20 @@ def lowest_quarter(scene: Path, target: Path) -> None:
             strip.write(file.read(window=window))
 
 
-def sentinel2_pairs(data: Path, out: Path) -> Path:
-    """Real pairs as 8-bit pictures of 128×128 pixels, shown as Sentinel-2's true-colour images are; `out`. Neighbouring
-    patches overlap, and no quarter is written twice."""
-    seen = set()
+def sentinel2_pairs(data: Path, out: Path, step: int = 128) -> Path:
+    """Real pairs as 8-bit pictures of 128×128 pixels, every `step` pixels, shown as Sentinel-2's true-colour images
+    are; `out`. Neighbouring patches overlap, and no window is written twice."""
+    seen, starts = set(), range(0, 129, step)
     for pair in read_pairs(data / "sen12mscr", "sen12mscr-val", "sen12ms-cr"):
         cloudy, clear = _displayed(pair.read_cloudy()), _displayed(pair.read_clear())
-        for n, (row, col) in enumerate((r, c) for r in (0, 128) for c in (0, 128)):
-            quarters = [image[:, row : row + 128, col : col + 128] for image in (cloudy, clear)]
-            if (content := b"".join(quarter.tobytes() for quarter in quarters)) in seen:
+        for n, (row, col) in enumerate((r, c) for r in starts for c in starts):
+            windows = [image[:, row : row + 128, col : col + 128] for image in (cloudy, clear)]
+            if (content := b"".join(window.tobytes() for window in windows)) in seen:
                 continue
             seen.add(content)
-            for folder, quarter in zip(("cloud", "label"), quarters, strict=True):
+            for folder, window in zip(("cloud", "label"), windows, strict=True):
                 (out / folder).mkdir(parents=True, exist_ok=True)
-                write_tiff(out / folder / f"{pair.stem}_{n}.tif", quarter, RGBN, transform=Affine.scale(10, -10))
+                write_tiff(out / folder / f"{pair.stem}_{n}.tif", window, RGBN, transform=Affine.scale(10, -10))
     return out
 
 

@@ -54,8 +54,11 @@ def tiles(restorers: list[Restorer], rates: dict[str, Any], data: Path, rounds: 
 
 
 def real_pairs(bands: int, data: Path, folder: Path) -> list[Pair]:
-    """RICE2's validation list for three bands; for four, quarters of SEN12MS-CR pairs, written to `folder`."""
-    found = read_pairs(data / "rice2", "rice2-val") if bands == 3 else read_pairs(sentinel2_pairs(data, folder))
+    """RICE2's validation list for three bands; for four, overlapping quarters of SEN12MS-CR pairs, written to `folder`:
+    there are 18 that do not overlap."""
+    if bands == 3:
+        return spread_out(read_pairs(data / "rice2", "rice2-val"), tile.LEAST_PAIRS)
+    found = read_pairs(sentinel2_pairs(data, folder, step=64))
     return spread_out(found, tile.LEAST_PAIRS)
 
 
