@@ -95,7 +95,7 @@ def write_tiff(path: Path, pixels: NDArray[np.generic], bands: Sequence[str] = (
     """[C, H, W] of any dtype as a deflated GeoTIFF; `bands` are described, `grid` is rasterio's crs and transform."""
     count, height, width = pixels.shape
     # four bands of 8 bits would be taken for red, green, blue and alpha
-    colours = {} if bands[:3] in ((), ("red", "green", "blue")) else {"photometric": "MINISBLACK"}
+    colours = {} if tuple(bands[:3]) in ((), ("red", "green", "blue")) else {"photometric": "MINISBLACK"}
     form = {"count": count, "height": height, "width": width, "dtype": pixels.dtype.name, "alpha": "unspecified"}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", rasterio.errors.NotGeoreferencedWarning)
