@@ -2,6 +2,7 @@
 
     python benchmarks/coarse_to_fine.py --data ../shared/data --out runs/coarse_to_fine [--set KEY=VALUE]
 
+`base` itself has a first stage at full size; benchmarks/README.md has settings that make it coarse.
 Both ways start from one reference prior and see as many pixels. Coarse to fine is the recipe; full size only gives its
 stage `coarse` the squares and batches of the stage `joint`. The target is the best PSNR that both reach, on the fused
 model's validation (stages `weights` and `joint`). The same command again resumes.
