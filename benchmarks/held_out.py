@@ -41,6 +41,7 @@ def lowest_quarter(scene: Path, target: Path) -> None:
             "width": window.width,
             "height": window.height,
             "transform": file.window_transform(window),
+            "alpha": "unspecified",  # the fourth of four bands is near infrared
         }
         with rasterio.open(target, "w", **profile) as strip:
             strip.write(file.read(window=window))

@@ -54,7 +54,9 @@ def test_yaml_job_with_floats_graded_mask_and_several_scenes_of_a_place(tmp_path
         np.testing.assert_array_equal(tile, file.read()[:, :TILE, 2 : 2 + TILE])
     list(prepare(path, tmp_path / "out", PrepareOptions(tile=TILE, stretch=(0, 1), format="tif")))
     assert not (tmp_path / "out" / "nir" / "benchmark").exists()
-    assert read_pairs(tmp_path / "out")[0].read_clear().dtype == np.float32
+    tile = read_pairs(tmp_path / "out")[0].clear
+    with rasterio.open(tile) as file:
+        assert (file.dtypes[0], file.descriptions) == ("float32", ("blue", "green", "red", "nir"))
 
 
 def test_spacenet6_with_panchromatic_bands(tmp_path, data_dir):

@@ -201,6 +201,18 @@ def test_a_mask_with_an_alpha_band_marks_where_it_is_opaque(tmp_path: Path) -> N
     np.testing.assert_array_equal(opacity, expected)
 
 
+def test_what_a_mask_calls_nodata_is_not_marked(tmp_path: Path) -> None:
+    """On the scene's own grid, where nothing is warped."""
+    marks = np.zeros((1, 8, 8), np.uint8)
+    marks[0, 2, 3], marks[0, 5] = 1, 9
+    path = tif(tmp_path / "m.tif", marks, nodata=9)
+    with (
+        open_scene(tif(tmp_path / "in.tif", np.ones((3, 8, 8), np.uint8))) as scene,
+        FileMask(path, scene.info) as mask,
+    ):
+        np.testing.assert_array_equal(mask.opacity(Window(0, 0, 8, 8)), marks[0] == 1)
+
+
 def bad_mask(path: Path, kind: str) -> Path:
     ones = np.ones((1, 30, 30), np.uint8)
     if kind == "elsewhere":

@@ -17,10 +17,11 @@ from unclouded.models.unet import UNetConfig
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.simulate import simulate_clouds
+from unclouded.training import stages
 from unclouded.training.data import ClearPool, Examples, Pool, open_pool
 from unclouded.training.loop import Run, learning_rate, read_log, train
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
-from unclouded.training.stages import LOSSES, TRAINS, _fused, _Noised, l_coarse, l_joint_terms, l_prior
+from unclouded.training.stages import LOSSES, TRAINS, _fused, _Noised, _reference, l_coarse, l_joint_terms, l_prior
 
 STAGES = ("prior", "coarse", "weights", "joint")
 
@@ -218,7 +219,7 @@ def test_a_power_above_one_draws_more_small_steps() -> None:
         assert abs(float((t < 250).float().mean()) - share) < 0.04
 
 
-def test_a_stage_has_further_losses_where_they_are_named() -> None:
+def test_a_stage_has_further_losses_where_they_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     model = DE(_recipe().model).train()  # type: ignore[arg-type]
     y, x0 = torch.rand(2, 2, 3, 32, 32)
     named = Stage(steps=1, batch_size=2, loss_weights={"sharpness": 0.3, "detail": 0.5})
@@ -228,6 +229,10 @@ def test_a_stage_has_further_losses_where_they_are_named() -> None:
         "sharpness",
         "detail",
     }
+    told: list[torch.Tensor] = []
+    monkeypatch.setattr(stages, "detail_loss", lambda fused, x_E: told.append(x_E) or fused.mean())
+    l_joint_terms(model, y, x0, torch.Generator().manual_seed(0), named)
+    assert torch.equal(told[0], _reference(model, y)), "the fused image beside the prior's, not the other way round"
     named = Stage(steps=1, batch_size=2, loss_weights={"ssim": 0.1})
     assert l_prior(model, y, x0, torch.Generator(), named).keys() == {"log_mse", "gradient", "ssim"}
     assert l_prior(model, y, x0, torch.Generator()).keys() == {"log_mse", "gradient"}
