@@ -185,7 +185,8 @@ def base_rgbn() -> Recipe:
             "stages": _refining_stages(prior, _joint(400, 4e-4, sharpness=0.3)),
             "sampling": full.sampling.model_copy(update={"weight_ceiling": 0.98}),  # a spread where W would be 1
             "limits": (
-                "Fine-tuned under simulated clouds and those of RICE2, over few places, none finer than 1 m; real cloud is harder",
+                "Fine-tuned under simulated clouds and those of RICE2, over few places, none finer than 1 m; "
+                "real cloud is harder",
                 *_LIMITS,
             ),
         }
