@@ -139,8 +139,20 @@ def test_the_card_says_what_the_model_was_made_from(pairs: Path, tmp_path: Path)
     assert card.training.steps == dict.fromkeys(STAGES, 2)
     assert card.training.settings["stages"]["joint"]["lr"] == 1e-3
     assert card.sampling == _recipe().sampling
+    assert card.training.init is None
     for stage in STAGES:
         assert (tmp_path / "samples" / f"{stage}-0000002.png").stat().st_size > 0
+
+
+def test_the_card_remembers_what_the_model_started_from(pairs: Path, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    _run(_recipe(steps=2), pairs, first)
+    started = _recipe(steps=1).model_copy(update={"init": str(first / "tiny.safetensors")})
+    _run(started, pairs, second, stages=("joint",))
+    card = store.read_card(second / "tiny.safetensors")
+    assert card.training is not None
+    assert card.training.steps == {"joint": 1}
+    assert card.training.init == store.read_card(first / "tiny.safetensors").training
 
 
 def test_the_log_holds_the_validation_scores(pairs: Path, tmp_path: Path) -> None:

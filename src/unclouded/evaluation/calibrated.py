@@ -38,7 +38,6 @@ def store_calibration(source: Path, target: Path, summary: dict[str, Any], comma
         raise UncloudedError("One image cannot show that a calibration holds for others. Give two pairs or more.")
     if not all(math.isfinite(factor) and factor > 0 for factor in found["scale"]):
         raise UncloudedError(f"The spread's factors {found['scale']} are no use. Give images that the model changes.")
-    rank = found["rank_correlation"]
     calibration = SpreadCalibration(
         data=Path(summary["data"]).name,
         split=summary["split"] or "all",
@@ -48,10 +47,17 @@ def store_calibration(source: Path, target: Path, summary: dict[str, Any], comma
         level=LEVEL,
         coverage_raw=tuple(found["coverage"][f"{LEVEL:g}"]),
         coverage_held_out=tuple(found["coverage_held_out"][f"{LEVEL:g}"]),
-        rank_correlation=rank if math.isfinite(rank) else None,
+        rank_correlation=_known(found["rank_correlation"]),
+        rank_correlation_within=_known(found["rank_correlation_within"]),
+        coverage_apart=found["coverage_apart"],
+        reliability=found["reliability"],
         command=command,
     )
     changes = {"spread_scale": tuple(found["scale"]), "calibration": calibration}
     card = store.read_card(source).model_copy(update=changes)
     store.with_card(source, target, card)
     return card
+
+
+def _known(value: float) -> float | None:
+    return value if math.isfinite(value) else None

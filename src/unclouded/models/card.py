@@ -34,13 +34,16 @@ class TrainingRecord(BaseModel):
     commit: str = ""
     minutes: dict[str, float] = {}  # per stage, as run
     steps: dict[str, int] = {}
+    init: "TrainingRecord | None" = None  # of the model that it started from
 
 
 class SpreadCalibration(BaseModel):
     """What the factors of `ModelCard.spread_scale` were fitted on, and what ± 1 spread was found to cover.
 
     `coverage_held_out` is measured on each half of the images with factors fitted on the other half, so it is what
-    unseen images of that kind get; `level` is what it should be.
+    unseen images of that kind get; `level` is what it should be. `coverage_apart` is the same for all bands together,
+    of the pixels under cloud ("cloudy") and beside it ("clear"); `reliability` has the root mean square of "spread" and
+    "error", of [0, 1], in bins of equal count by their spread.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -53,6 +56,9 @@ class SpreadCalibration(BaseModel):
     coverage_raw: tuple[float, ...]  # per band, before scaling
     coverage_held_out: tuple[float, ...]
     rank_correlation: float | None  # Spearman's, between spread and |error|
+    rank_correlation_within: float | None = None  # the same within an image, mean over the images
+    coverage_apart: dict[str, float] = {}
+    reliability: dict[str, tuple[float, ...]] = {}
     command: str = ""
 
 

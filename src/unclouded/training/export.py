@@ -18,8 +18,11 @@ CITATIONS = {
 }
 
 
-def write_model(path: Path, model: RestorationModel, recipe: Recipe, run: Run) -> ModelCard:
-    """Write `model` with a card that says what it was trained from, and how long."""
+def write_model(
+    path: Path, model: RestorationModel, recipe: Recipe, run: Run, ancestor: TrainingRecord | None = None
+) -> ModelCard:
+    """Write `model` with a card that says what it was trained from, and how long; `ancestor` is the record of the model
+    that it started from."""
     card = ModelCard(
         name=recipe.name,
         summary=recipe.summary,
@@ -27,7 +30,7 @@ def write_model(path: Path, model: RestorationModel, recipe: Recipe, run: Run) -
         architecture=json.loads(recipe.model.model_dump_json()),
         bands=recipe.band_set,
         sampling=recipe.sampling,
-        training=_record(recipe, run),
+        training=_record(recipe, run, ancestor),
         limits=(*recipe.limits, *notes(recipe)),
         licence="Apache-2.0",
         citation=(CITATIONS["diffcr" if recipe.method == "diffcr" else "de"],),
@@ -44,7 +47,7 @@ def notes(recipe: Recipe) -> tuple[str, ...]:
     return ()
 
 
-def _record(recipe: Recipe, run: Run) -> TrainingRecord:
+def _record(recipe: Recipe, run: Run, ancestor: TrainingRecord | None) -> TrainingRecord:
     minutes: dict[str, float] = {}
     steps: dict[str, int] = {}
     log = run.out / "log.jsonl"
@@ -59,6 +62,7 @@ def _record(recipe: Recipe, run: Run) -> TrainingRecord:
         commit=commit(),
         minutes=minutes,
         steps=steps,
+        init=ancestor,
     )
 
 

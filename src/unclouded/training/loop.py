@@ -20,7 +20,9 @@ from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.models import store
 from unclouded.models.base import RestorationModel
+from unclouded.models.card import TrainingRecord
 from unclouded.training.checkpoint import load_checkpoint, save_checkpoint
 from unclouded.training.data import Examples, batches, open_pool
 from unclouded.training.export import write_model
@@ -63,8 +65,10 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
     fabric = _fabric(run)
     torch.manual_seed(recipe.seed)
     model = recipe.build()
+    ancestor = None
     if recipe.init:
         start_from(model, recipe.init)
+        ancestor = store.read_card(store.resolve(recipe.init)).training
     whole = True
     for number, (name, stage) in enumerate(recipe.stages.items()):
         path = run.out / f"{name}.ckpt"
@@ -79,14 +83,14 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
         if not trainer.done:
             return
         _load_parts(model, trainer.ema_state())
-        _export(model, recipe, run, fabric)
+        _export(model, recipe, run, fabric, ancestor)
     if whole and not (run.out / f"{recipe.name}.safetensors").exists():  # its checkpoints came from another run
-        _export(model, recipe, run, fabric)
+        _export(model, recipe, run, fabric, ancestor)
 
 
-def _export(model: RestorationModel, recipe: Recipe, run: Run, fabric: Fabric) -> None:
+def _export(model: RestorationModel, recipe: Recipe, run: Run, fabric: Fabric, ancestor: TrainingRecord | None) -> None:
     if fabric.is_global_zero:
-        write_model(run.out / f"{recipe.name}.safetensors", model, recipe, run)
+        write_model(run.out / f"{recipe.name}.safetensors", model, recipe, run, ancestor)
 
 
 def _fabric(run: Run) -> Fabric:
