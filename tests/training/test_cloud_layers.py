@@ -12,9 +12,10 @@ from unclouded.scenes.bands import BandSet
 from unclouded.scenes.fractal import fractal
 from unclouded.scenes.landscape import landscape
 from unclouded.training.cloud_layers import CloudLayer, cloud_layer, recoloured
-from unclouded.training.data import ClearPool, PairPool, magnify, open_pool
 from unclouded.training.export import _data
+from unclouded.training.pools import ClearPool, PairPool, magnify
 from unclouded.training.recipes import recipe
+from unclouded.training.sources import open_pool
 from unclouded.training.values import Run, Source
 
 SIDE = 96

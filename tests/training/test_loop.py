@@ -18,9 +18,11 @@ from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training import stages
-from unclouded.training.data import ClearPool, Examples, Pool, open_pool
+from unclouded.training.data import Examples
 from unclouded.training.loop import Run, learning_rate, read_log, train
+from unclouded.training.pools import ClearPool, Pool
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
+from unclouded.training.sources import open_pool
 from unclouded.training.stages import LOSSES, TRAINS, _fused, _Noised, _reference, l_coarse, l_joint_terms, l_prior
 
 STAGES = ("prior", "coarse", "weights", "joint")

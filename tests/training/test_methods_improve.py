@@ -18,9 +18,10 @@ from unclouded.evaluation.methods import Input, Method, Model, Prior
 from unclouded.evaluation.metrics import protocol
 from unclouded.restore import load as load_model
 from unclouded.sampling import Sampling
-from unclouded.training.data import Examples, open_pool
+from unclouded.training.data import Examples
 from unclouded.training.loop import Run, train
 from unclouded.training.recipes import recipe
+from unclouded.training.sources import open_pool
 from unclouded.training.stages import LOSSES
 from unclouded.training.values import Recipe, Source
 

@@ -17,13 +17,15 @@ from unclouded.evaluation.metrics import protocol
 from unclouded.models import store
 from unclouded.models.card import ModelCard
 from unclouded.restore import load
-from unclouded.training.data import PairPool, fixed_pairs, open_pool
+from unclouded.training.data import fixed_pairs
 from unclouded.training.export import notes
 from unclouded.training.loop import Run, read_log, train
 from unclouded.training.own import fit
 from unclouded.training.perceptual import VGG16
 from unclouded.training.perceptual import load as load_features
+from unclouded.training.pools import PairPool
 from unclouded.training.recipes import recipe
+from unclouded.training.sources import open_pool
 from unclouded.training.values import Recipe, Source
 
 SMALL = {

@@ -123,9 +123,8 @@ def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> 
     identity = _identity(base, "prior")
     assert identity.keys() == {"model", "bands", "sources", "seed", "stage"}
     for source, stored in zip(base.sources, identity["sources"], strict=True):
-        used = {
-            key for key in ("cloudless", "transplanted", "varied", "clouds", "clouds_split") if getattr(source, key)
-        }
+        later = ("cloudless", "transplanted", "varied", "clouds", "clouds_split", "channels")
+        used = {key for key in later if getattr(source, key)}
         assert stored.keys() == known | used
     assert not {"frames", "sar"} & identity["model"].keys()
     assert _identity(recipe("de-msda-sen12ms-cr-sar"), "coarse")["model"]["sar"] == 2
@@ -136,11 +135,12 @@ def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> 
 
 
 def test_a_stage_may_draw_from_the_sources_by_shares_of_its_own() -> None:
-    shares = (0.2, 0.8, 0, 0, 0, 0, 0, 0, 0)
+    others = [0] * (len(recipe("base").sources) - 2)
+    shares = (0.2, 0.8, *others)
     assert recipe("base", [f"stages.coarse.shares={list(shares)}"]).stages["coarse"].shares == shares
     assert recipe("base").stages["coarse"].shares is None
-    for wrong in ("[1, 2]", "[0, 0, 0, 0, 0, 0, 0, 0, 0]"):
-        with pytest.raises(UsageError, match="must name a share for each of the 9 sources"):
+    for wrong in ("[1, 2]", [0, 0, *others]):
+        with pytest.raises(UsageError, match=f"must name a share for each of the {len(shares)} sources"):
             recipe("base", [f"stages.prior.shares={wrong}"])
     with pytest.raises(UsageError, match=r"stages\.prior\.shares\.1"):
-        recipe("base", ["stages.prior.shares=[1, -1, 0, 0, 0, 0, 0, 0, 0]"])
+        recipe("base", [f"stages.prior.shares={[1, -1, *others]}"])

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from unclouded.datasets.images import write_tiff
 from unclouded.errors import UncloudedError
 from unclouded.scenes.bands import BandSet
-from unclouded.training import data
-from unclouded.training.data import ClearPool, PairPool, open_pool
+from unclouded.training import pools
+from unclouded.training.pools import ClearPool, PairPool
 from unclouded.training.recipes import recipe
+from unclouded.training.sources import open_pool
 from unclouded.training.values import Source
 
 RGB = BandSet.display("red", "green", "blue")
@@ -64,7 +65,7 @@ def test_channels_are_as_many_as_the_recipes_bands() -> None:
 def test_a_band_that_is_white_everywhere_is_doubted(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, kind: str
 ) -> None:
-    data._warn_once.cache_clear()
+    pools.warn_once.cache_clear()
     image = np.full((4, 16, 16), 90, np.uint8)
     image[3] = 255
     for name in ("cloud", "label"):

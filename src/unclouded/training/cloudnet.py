@@ -13,7 +13,8 @@ from torch import Tensor
 from unclouded.models.cloudnet import CloudNet
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.simulate import KINDS, Kind, simulate_clouds
-from unclouded.training.data import ClearPool, open_pool
+from unclouded.training.pools import ClearPool
+from unclouded.training.sources import open_pool
 from unclouded.training.values import Source
 
 RGB = BandSet.display("red", "green", "blue")

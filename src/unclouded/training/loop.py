@@ -24,9 +24,10 @@ from unclouded.models import store
 from unclouded.models.base import RestorationModel
 from unclouded.models.card import TrainingRecord
 from unclouded.training.checkpoint import load_checkpoint, save_checkpoint
-from unclouded.training.data import Examples, batches, open_pool
+from unclouded.training.data import Examples, batches
 from unclouded.training.export import write_model
 from unclouded.training.fine_tune import start_from
+from unclouded.training.sources import open_pool
 from unclouded.training.stages import StageModule
 from unclouded.training.validation import Validation
 from unclouded.training.values import Recipe, Run, Stage, StageName

@@ -18,7 +18,7 @@ from unclouded.datasets.images import RASTERS, image_facts
 from unclouded.datasets.pairs import Pair, find_pairs, select
 from unclouded.errors import UsageError, first_problem
 from unclouded.models.de import DEConfig
-from unclouded.training.data import clear_files
+from unclouded.training.sources import clear_files
 from unclouded.training.values import Recipe, Source
 
 logger = logging.getLogger(__name__)

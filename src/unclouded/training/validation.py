@@ -17,7 +17,9 @@ from unclouded.models.base import RestorationModel
 from unclouded.models.de import DE
 from unclouded.models.padding import crop, pad_to_multiple
 from unclouded.restore import restore
-from unclouded.training.data import fixed_pairs, open_pool, shrink
+from unclouded.training.data import fixed_pairs
+from unclouded.training.pools import shrink
+from unclouded.training.sources import open_pool
 from unclouded.training.values import Recipe, StageName
 
 COARSE_STEPS = 10
