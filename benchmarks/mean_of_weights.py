@@ -1,8 +1,8 @@
-"""A model whose CNP and WA (or other parts) are a weighted mean of those of two models of one training.
+"""A model whose CNP and WA (or other parts) are a weighted mean of those of two models, B trained on from A.
 
     python benchmarks/mean_of_weights.py A.safetensors B.safetensors OUT.safetensors --share 0.8 [--parts cnp wa]
 
-The card and all other parts are those of A; `--share` is B's.
+All other parts are those of A, the card is that of B, which remembers what it started from; `--share` is B's.
 """
 
 import argparse
@@ -23,7 +23,7 @@ def main() -> None:
     parser.add_argument("--share", type=float, default=0.5)
     parser.add_argument("--parts", nargs="+", default=["cnp", "wa"])
     options = parser.parse_args()
-    (model, card), (other, _) = (store.load(path) for path in (options.a, options.b))
+    (model, _), (other, card) = (store.load(path) for path in (options.a, options.b))
     with torch.no_grad():
         for part in options.parts:
             ours, theirs = (cast(nn.Module, getattr(m, part)).state_dict() for m in (model, other))

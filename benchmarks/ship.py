@@ -18,7 +18,6 @@ from pathlib import Path
 
 import yaml
 
-from unclouded.datasets.splits import split_hash
 from unclouded.models import store
 from unclouded.models.card import Measurement, ModelCard, SpreadCalibration, TrainingRecord
 from unclouded.training.recipes import RECIPES
@@ -33,16 +32,22 @@ SAMPLES = 4  # of which the spread is calibrated
 METHODS = {"cloudy input": ["--input"], "diffusion alone": ["--no-prior"], "prior alone": ["--prior-only"], "model": []}
 
 
-def lists(bands: int, data: Path, held_out: Path) -> dict[Path, str | None]:
-    """What a model of so many bands is measured on: folder -> written list, or None for all of a folder's pairs."""
+def lists(bands: int, data: Path, held_out: Path) -> dict[Path, list[str]]:
+    """What a model of so many bands is measured on: folder -> which pairs and bands of it, as options. The spread
+    is calibrated on the first."""
     if bands == 3:
-        return {data / "rice1": "rice1-val", data / "rice2": "rice2-val", held_out / "half_metre": None}
-    return {held_out / name: None for name in ("rgbn", "landscapes", "sentinel2")}
+        return {
+            data / "rice2": ["--split", "rice2-val"],
+            data / "rice1": ["--split", "rice1-val"],
+            held_out / "half_metre": [],
+            held_out / "sentinel2": ["--bands", "1,2,3"],
+        }
+    return {held_out / name: [] for name in ("rgbn", "landscapes", "sentinel2")}
 
 
-def calibrated(model: Path, folder: Path, split: str | None) -> ModelCard:
+def calibrated(model: Path, folder: Path, chosen: list[str]) -> ModelCard:
     """The card of `model` with the factors of its spread on these pairs."""
-    arguments = ["--data", str(folder), *(["--split", split] if split else []), "--samples", str(SAMPLES)]
+    arguments = ["--data", str(folder), *chosen, "--samples", str(SAMPLES)]
     with tempfile.TemporaryDirectory() as scratch:
         target = Path(scratch) / model.name
         evaluate(model, [*arguments, "--calibrate", str(target)])
@@ -59,19 +64,18 @@ def evaluate(model: Path, arguments: list[str]) -> dict:
     return summary
 
 
-def measure(model: Path, folders: dict[Path, str | None], protocol: str, limit: int | None) -> list[Measurement]:
+def measure(model: Path, folders: dict[Path, list[str]], protocol: str, limit: int | None) -> list[Measurement]:
     found = []
-    for folder, split in folders.items():
+    for folder, chosen in folders.items():
         for what, flags in METHODS.items():
-            arguments = ["--data", str(folder), "--protocol", protocol, *flags]
-            arguments += ["--split", split] if split else []
+            arguments = ["--data", str(folder), *chosen, "--protocol", protocol, *flags]
             arguments += ["--limit", str(limit)] if limit else []
             summary = evaluate(model, arguments)
             found.append(
                 Measurement(
                     data=folder.name,
-                    split=split or "all",
-                    split_hash=split_hash(split) if split else "",
+                    split=summary["split"] or "all",
+                    split_hash=summary["split_hash"],
                     n=summary["n"],
                     protocol=protocol,
                     what=what,
@@ -150,7 +154,7 @@ def page(card: ModelCard) -> str:
         [
             f"# {card.name}",
             f"{card.summary}. Licence {card.licence}.",
-            "Trained from, last first:\n\n" + "\n".join(f"- {trained(run)}" for run in ancestry(training)),
+            "Trained by, the last first:\n\n" + "\n".join(f"- {trained(run)}" for run in ancestry(training)),
             f"Data: {', '.join(training.data)}. "
             f"Sampling default: `{card.sampling.model_dump_json(exclude_none=True)}`.",
             table(card),
@@ -184,8 +188,7 @@ def main() -> None:
     target.parent.mkdir(exist_ok=True)
     store.save(target, model, card)
     folders = lists(len(card.bands), options.data, options.held_out)
-    real = options.data / "rice2"
-    card = calibrated(target, *((real, folders[real]) if real in folders else (options.held_out / "rgbn", None)))
+    card = calibrated(target, *next(iter(folders.items())))
     metrics = [m for protocol in options.protocols for m in measure(target, folders, protocol, options.limit)]
     card = card.model_copy(update={"metrics": tuple(metrics)})
     store.save(target, model, card)

@@ -67,6 +67,11 @@ _SENTINEL2 = Source(kind="clear", path="sen12mscr/s2", split="sen12mscr-clear", 
 _SENTINEL2_SERIES = _SENTINEL2.model_copy(update={"path": "sen12mscr_ts"})
 _VARIED = {"cloudless": 0.2, "varied": 0.5}
 _RICE2_CLOUDS = {"clouds": "rice2", "clouds_split": "rice2-train-clean", "varied": 0.5}
+_SENTINEL2_RGB = tuple(
+    source.model_copy(update={"channels": _S2_CHANNELS[:3], "weight": 0.02} | clouds)
+    for source in (_SENTINEL2, _SENTINEL2_SERIES)
+    for clouds in (_VARIED, _RICE2_CLOUDS)
+)
 
 _LIMITS = (
     "What lies under thick cloud is an estimate from its surroundings, smoother than the ground",
@@ -79,6 +84,7 @@ _LIMITS = (
 )
 
 
+_ONE_STEP = Sampling(sampler="dpm", steps=1, spacing="trailing", start=300, self_ensemble=2)
 _STEP = {"batch_size": 8, "t_power": 2.0, "from_prior": 0.9, "warmup": 50}  # of the stages that meet x_E
 
 
@@ -141,7 +147,7 @@ def base() -> Recipe:
         name="base",
         summary="Light DE for RGB scenes under thin and thick cloud; the default",
         model=_light_de(3, LightConfig(6, 3), "residual"),
-        sources=_REAL + _MIXED + _SIMULATED,
+        sources=_REAL + _MIXED + _SIMULATED + _SENTINEL2_RGB,
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": _restoring(36000),
@@ -150,7 +156,7 @@ def base() -> Recipe:
             "weights": Stage(steps=300, size=128, lr=3e-4, ema=0.99, **_STEP),
             "joint": _joint(800, 2e-4, detail=1),
         },
-        sampling=Sampling(sampler="dpm", steps=1, spacing="trailing", start=300, self_ensemble=2),
+        sampling=_ONE_STEP.model_copy(update={"weight_floor": 0.6}),  # far from what they know, the prior errs less
         limits=_LIMITS,
     )
 
@@ -183,7 +189,7 @@ def base_rgbn() -> Recipe:
                 Source(path="sen12mscr", dataset="sen12ms-cr", split="sen12mscr-val", channels=_S2_CHANNELS),
             ),
             "stages": _refining_stages(prior, _joint(400, 4e-4, sharpness=0.3)),
-            "sampling": full.sampling.model_copy(update={"weight_ceiling": 0.98}),  # a spread where W would be 1
+            "sampling": _ONE_STEP.model_copy(update={"weight_ceiling": 0.98}),  # a spread where W would be 1
             "limits": (
                 "Fine-tuned under simulated clouds and those of RICE2, over few places, none finer than 1 m; "
                 "real cloud is harder",
@@ -204,6 +210,7 @@ def own() -> Recipe:
             "model": _refining(3, channels=32),
             "sources": (Source(),),
             "validation": (Source(),),
+            "sampling": _ONE_STEP,
             "stages": _refining_stages(_restoring(29000), _joint(450, 4e-4, sharpness=0.1)),
             "limits": (),
         }
