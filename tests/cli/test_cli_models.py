@@ -10,6 +10,7 @@ from safetensors.torch import load_file, save_file
 from unclouded.cli import main
 from unclouded.models import store
 from unclouded.models.authors_keys import SPAGAN
+from unclouded.models.card import TrainingRecord
 from unclouded.models.registry import build_prior
 
 
@@ -53,6 +54,17 @@ def test_import_then_info_then_use(run, checkpoint, tmp_path):
     model, _ = store.load(tmp_path / "mine.safetensors")
     with torch.no_grad():
         assert torch.equal(model.reference(y), network(y))  # the file was float32 and stays so
+
+
+def test_info_says_what_a_model_was_trained_from(run, checkpoint, tmp_path):
+    run("import", checkpoint[0], "mine.safetensors")
+    path = tmp_path / "mine.safetensors"
+    first = TrainingRecord(recipe="first", steps={"prior": 7}, commit="0123456789abcdef")
+    second = TrainingRecord(recipe="second", data=("alps",), init=first)
+    store.with_card(path, path, store.read_card(path).model_copy(update={"training": second}))
+    shown = run("info", path).out
+    assert "trained      second on alps\n" in shown
+    assert "started from first (prior 7 steps, commit 0123456789ab)\n" in shown
 
 
 def test_text_goes_where_people_look(run, checkpoint):

@@ -84,12 +84,21 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found["training"]:
         training = found["training"]
         lines.append(f"  trained      {training['recipe']} on {', '.join(training['data']) or 'unnamed data'}")
+        if training["init"]:
+            lines.append(f"  started from {_run(training['init'])}")
     for row in found["metrics"]:
         values = ", ".join(f"{metric} {row['values'][metric]:.4g}" for metric in SHOWN if metric in row["values"])
         where = f"{row['data']} {row['split']}, {row['n']} images, protocol {row['protocol']}"
         lines.append(f"  measured     {row['what']}: {values} ({where})")
     size = f"{found['bytes'] / 1e6:.1f} MB, sha256 {found['sha256']}"
     return [*lines, f"  file         {found['file']} ({size})"]
+
+
+def _run(training: dict[str, Any]) -> str:
+    """The recipe, the stages that were run, and where the code stood."""
+    stages = ", ".join(f"{stage} {steps} steps" for stage, steps in training["steps"].items())
+    at = f", commit {training['commit'][:12]}" if training["commit"] else ""
+    return f"{training['recipe']} ({stages}{at})"
 
 
 def _conditions(architecture: dict[str, Any]) -> list[str]:
