@@ -157,7 +157,10 @@ def base() -> Recipe:
             "joint": _joint(800, 2e-4, detail=1),
         },
         sampling=_ONE_STEP.model_copy(update={"weight_floor": 0.6}),  # far from what they know, the prior errs less
-        limits=_LIMITS,
+        limits=(
+            "Real Sentinel-2 under opaque cloud comes out too bright in three bands; with near infrared rgbn is better",
+            *_LIMITS,
+        ),
     )
 
 
