@@ -27,14 +27,14 @@ from unclouded.training.values import Recipe, Source
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # all six trainings, on a busy core
 
-# method -> (its size here, steps, learning rate)
-PRIORS: dict[str, tuple[dict[str, int], int, float]] = {
-    "spagan": ({"features": 8}, 300, 4e-3),
-    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 300, 3e-3),
-    "cvae": ({"channels": 32, "depth": 1, "heads": 2, "latent": 8}, 150, 3e-3),
-    "pix2pix": ({"features": 16, "levels": 4}, 400, 2e-3),
-    "memorynet": ({"features": 8, "unet_step": 4, "ors_step": 4, "blocks": 1}, 300, 3e-3),
-    "msda": ({"features": 8}, 100, 3e-3),
+# method -> (its size here, steps, learning rate, decay of the average)
+PRIORS: dict[str, tuple[dict[str, int], int, float, float]] = {
+    "spagan": ({"features": 8}, 300, 4e-3, 0.95),
+    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 400, 3e-3, 0.99),
+    "cvae": ({"channels": 32, "depth": 1, "heads": 2, "latent": 8}, 150, 3e-3, 0.95),
+    "pix2pix": ({"features": 16, "levels": 4}, 400, 2e-3, 0.95),
+    "memorynet": ({"features": 8, "unet_step": 4, "ors_step": 4, "blocks": 1}, 300, 3e-3, 0.95),
+    "msda": ({"features": 8}, 100, 3e-3, 0.95),
 }
 STEMS = 120  # of the training list: enough to learn the mean look of clear ground
 SHRINK = 4  # images are averaged over 4×4 pixels, to 64×64, so that a second holds many
@@ -83,11 +83,12 @@ def trained(models: Path, lists: Lists, data_dir: Path) -> Callable[[str], Path]
     """Prior -> the model file of DE over it (prior, CNP and WA trained, not jointly); each is trained once."""
 
     def path_of(prior: str) -> Path:
-        options, steps, lr = PRIORS[prior]
+        options, steps, lr, ema = PRIORS[prior]
         name = f"de-{prior}-rice2"
         stages = {"prior": (steps, lr), "coarse": (200, 2e-3), "weights": (80, 2e-3)}
         settings = [f"stages.{stage}.steps={n}" for stage, (n, _) in stages.items()]
         settings += [f"stages.{stage}.lr={rate}" for stage, (_, rate) in stages.items()]
+        settings += [f"stages.prior.ema={ema}"]
         found = short(name, f"model.prior_options={options}", *NETWORKS["cnp"], *NETWORKS["wa"], *settings)
         out = models / prior
         if not (models / f"{name}.safetensors").exists():
