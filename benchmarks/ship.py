@@ -123,6 +123,8 @@ def ancestry(training: TrainingRecord | None) -> Iterator[TrainingRecord]:
 
 
 def trained(training: TrainingRecord) -> str:
+    if training.note:
+        return training.note
     steps = ", ".join(f"{stage} {n} ({training.minutes[stage]:.0f} min)" for stage, n in training.steps.items())
     return f"`unclouded train {training.recipe}` at commit {training.commit[:12]}: {steps}"
 

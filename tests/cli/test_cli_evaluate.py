@@ -242,14 +242,16 @@ def test_a_calibrated_model_carries_its_factors_and_what_they_cover(capsys, rice
 
     target = tmp_path / "calibrated.safetensors"
     asked = ("evaluate", "--model", model, "--data", rice, "--samples", 3)
-    code, _, err = run(capsys, *asked, "--calibrate", target)
+    code, out, err = run(capsys, *asked, "--calibrate", target, "--json")
     assert code == 0, err
+    found = json.loads(out)["calibration"]
     card = store.read_card(target)
     assert len(card.spread_scale) == 3
     assert (card.calibration.samples, card.calibration.images, card.calibration.data) == (3, 4, rice.name)
     assert len(card.calibration.coverage_held_out) == 3
-    assert len(card.calibration.reliability["error"]) == len(card.calibration.reliability["spread"]) == 10
-    assert 0 <= card.calibration.coverage_apart["cloudy"] <= 1
+    assert {name: list(bins) for name, bins in card.calibration.reliability.items()} == found["reliability"]
+    assert card.calibration.coverage_apart == found["coverage_apart"]
+    assert card.calibration.rank_correlation_within == found["rank_correlation_within"]
     y, three = torch.rand(1, 3, 24, 24), Sampling(steps=2, samples=3)
     before, after = (load(str(path), device="cpu").restore(y, sampling=three) for path in (model, target))
     torch.testing.assert_close(after.clear, before.clear, rtol=0, atol=0)  # the weights are the same bits

@@ -6,6 +6,7 @@ from pydantic import ValidationError
 from unclouded.datasets import catalog
 from unclouded.errors import UsageError
 from unclouded.evaluation import paper
+from unclouded.models import store
 from unclouded.models.de import paper_config
 from unclouded.models.end_to_end import EndToEndConfig
 from unclouded.training import papers
@@ -144,3 +145,11 @@ def test_a_stage_may_draw_from_the_sources_by_shares_of_its_own() -> None:
             recipe("base", [f"stages.prior.shares={wrong}"])
     with pytest.raises(UsageError, match=r"stages\.prior\.shares\.1"):
         recipe("base", [f"stages.prior.shares={[1, -1, *others]}"])
+
+
+@pytest.mark.parametrize("name", ["base", "rgbn"])
+def test_what_ships_samples_as_its_recipe_says(name: str) -> None:
+    card = store.read_card(store.resolve(name))
+    assert card.sampling == recipe(name).sampling
+    assert card.limits == recipe(name).limits
+    assert card.bands == recipe(name).band_set

@@ -84,6 +84,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
     if found["training"]:
         training = found["training"]
         lines.append(f"  trained      {training['recipe']} on {', '.join(training['data']) or 'unnamed data'}")
+        if training["note"]:
+            lines.append(f"  note         {training['note']}")
         if training["init"]:
             lines.append(f"  started from {_run(training['init'])}")
     for row in found["metrics"]:

@@ -35,6 +35,7 @@ class TrainingRecord(BaseModel):
     minutes: dict[str, float] = {}  # per stage, as run
     steps: dict[str, int] = {}
     init: "TrainingRecord | None" = None  # of the model that it started from
+    note: str = ""  # what was done to the weights without training
 
 
 class SpreadCalibration(BaseModel):
