@@ -60,8 +60,9 @@ def small_cnp(**options: object) -> LightCNP:
     return net
 
 
-def test_an_untrained_cnp_answers_nothing() -> None:
-    net = LightCNP(LightConfig(6, 3, widths=(8, 16), blocks=(1, 1)))
+@pytest.mark.parametrize("gain", [False, True])
+def test_an_untrained_cnp_answers_nothing(gain: bool) -> None:
+    net = LightCNP(LightConfig(6, 3, widths=(8, 16), blocks=(1, 1), gain=gain))
     assert not net(torch.randn(2, 6, 16, 32), torch.tensor([5, 900])).any()
 
 
@@ -72,6 +73,18 @@ def test_a_cnp_is_told_of_each_images_time() -> None:
     assert (early - late).abs().max() > 1e-3
     torch.testing.assert_close(early, again)
     torch.testing.assert_close(net(x, torch.tensor([900]).expand(3))[1], late)  # embedded once for the batch
+
+
+def test_the_gain_of_a_cnp_multiplies_y() -> None:
+    """With r = 0 and g = 2 everywhere, whatever x_t."""
+    net = small_cnp(gain=True)
+    assert net.gain is not None
+    with torch.no_grad():
+        for parameter in (*net.head.parameters(), net.gain.weight):
+            parameter.zero_()
+        net.gain.bias.fill_(2)  # type: ignore[union-attr]
+    x_t, y = torch.randn(2, 3, 16, 32), torch.rand(2, 3, 16, 32) * 2 - 1
+    torch.testing.assert_close(net(torch.cat((x_t, y), dim=1), torch.tensor([5, 900])), 2 * y)
 
 
 def test_a_cnp_attends_from_corner_to_corner() -> None:

@@ -103,6 +103,7 @@ class LightConfig:
     widths: tuple[int, ...] = (24, 48, 96, 192)
     blocks: tuple[int, ...] = (1, 1, 2, 1)
     heads: int = 4  # of the attention at the bottom
+    gain: bool = False  # the answer is g ⊙ y + r instead of r
 
     def __post_init__(self) -> None:
         for name in ("widths", "blocks"):  # lists come from JSON cards
@@ -120,7 +121,7 @@ class LightConfig:
 
 
 class LightCNP(LightNet):
-    """`forward(x [B, in, H, W], t [B]) -> [B, out, H, W]`; H and W multiples of `multiple`.
+    """`forward(x [B, in, H, W], t [B]) -> [B, out, H, W]`; H and W multiples of `multiple`; x is x_t and y [and radar].
 
     The time is embedded and added to the features of each level; at the bottom all places see one another. Untrained,
     the answer is 0.
@@ -134,6 +135,7 @@ class LightCNP(LightNet):
         )
         self.attention = Attention(config.widths[-1], config.heads)
         self.head = zeroed(LastConv(config.widths[0], 4 * config.out_channels))
+        self.gain = zeroed(LastConv(config.widths[0], 4 * config.out_channels)) if config.gain else None
 
     def middle(self, h: Tensor) -> Tensor:
         return self.attention(super().middle(h))  # type: ignore[no-any-return]
@@ -143,4 +145,8 @@ class LightCNP(LightNet):
             t = t[:1]
         time: Tensor = self.time(timestep_embedding(t, TIME_CHANNELS).to(x.dtype))[:, :, None, None]
         h = self.features(x, torch.split(time, list(self.config.widths), dim=1))
-        return F.pixel_shuffle(self.head(h), 2)
+        r = F.pixel_shuffle(self.head(h), 2)
+        if self.gain is None:
+            return r
+        bands = self.config.out_channels
+        return r + F.pixel_shuffle(self.gain(h), 2) * x[:, bands : 2 * bands]

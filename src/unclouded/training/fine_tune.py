@@ -38,16 +38,19 @@ def start_from(model: RestorationModel, source: str) -> tuple[str, ...]:
 
 
 def _begin_as_prior(model: RestorationModel, prior: nn.Module | None) -> bool:
-    """Whether the model's CNP now answers as this prior does: x_E − y in [−1, 1], which is twice that of [0, 1]. It may
-    have fewer blocks."""
+    """Whether the model's CNP now answers as this prior does: x_E − y in [−1, 1], which is twice that of [0, 1]; a gain
+    is the same in both. It may have fewer blocks, and a gain besides."""
     cnp = getattr(model, "cnp", None)
-    plain = isinstance(prior, Light) and prior.gain is None
-    if not (plain and isinstance(cnp, LightCNP) and cast(Any, model).config.prediction == "residual"):
+    if not (
+        isinstance(prior, Light) and isinstance(cnp, LightCNP) and cast(Any, model).config.prediction == "residual"
+    ):
         return False
-    own, tensors = cnp.state_dict(), cast(nn.Module, prior).state_dict()
+    if prior.gain is not None and cnp.gain is None:
+        return False
+    own, tensors = cnp.state_dict(), prior.state_dict()
     stem, y = "stem.weight", slice(4 * model.bands, 8 * model.bands)  # x_t, y[, sar], each 4 channels a band
     shared = {name: tensor for name, tensor in tensors.items() if name in own and name != stem}
-    needed = {name for name in own if not name.startswith(("time.", "attention."))}  # these begin by adding nothing
+    needed = {name for name in own if not name.startswith(("time.", "attention.", "gain."))}  # these begin as nothing
     if not needed <= tensors.keys() or any(own[name].shape != tensor.shape for name, tensor in shared.items()):
         return False
     if own[stem][:, y].shape != tensors[stem].shape:

@@ -146,7 +146,7 @@ def base() -> Recipe:
     return Recipe(
         name="base",
         summary="Light DE for RGB scenes under thin and thick cloud; the default",
-        model=_light_de(3, LightConfig(6, 3), "residual"),
+        model=_light_de(3, LightConfig(6, 3, gain=True), "residual"),
         sources=_REAL + _MIXED + _SIMULATED + _SENTINEL2_RGB,
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
