@@ -2,6 +2,7 @@
 
 import json
 import sys
+import warnings
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -89,6 +90,8 @@ def train(
         return
     for note in notes(chosen):
         click.echo(f"Note: {note}.", err=True)
+    # DDP's hint at a copy of the gradients of 1×1 convolutions, whose channels-last layout has two names
+    warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     run = Run(data, out, stages or None, max_minutes, workers, device, devices, precision)  # type: ignore[arg-type]
     last = _follow(run_training(chosen, run))
     if as_json:

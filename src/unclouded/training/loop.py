@@ -222,7 +222,7 @@ class _StageRun:
         saved, started, before = time.monotonic(), time.monotonic(), self.minutes
         first = self.step
         try:
-            while not self.done and time.monotonic() < deadline:
+            while self._goes_on(deadline):
                 losses = self._step(*next(feed))
                 self.minutes = before + (time.monotonic() - started) / 60
                 rate = (self.step - first) * self.stage.batch_size / max(time.monotonic() - started, 1e-9)
@@ -233,6 +233,11 @@ class _StageRun:
                     saved = time.monotonic()
         finally:
             self._save()
+
+    def _goes_on(self, deadline: float) -> bool:
+        """Whether there is another step. The first process decides for all: one that went on alone would wait for the
+        others' gradients for ever."""
+        return bool(self.fabric.broadcast(not self.done and time.monotonic() < deadline))
 
     def _step(self, y: Tensor, x0: Tensor) -> dict[str, float]:
         lr = learning_rate(self.stage, self.step)
