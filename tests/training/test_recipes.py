@@ -10,7 +10,6 @@ from unclouded.models import store
 from unclouded.models.de import paper_config
 from unclouded.models.end_to_end import EndToEndConfig
 from unclouded.training import papers
-from unclouded.training.loop import _identity
 from unclouded.training.recipes import RECIPES, recipe
 from unclouded.training.values import Recipe, Source, Stage
 
@@ -116,23 +115,6 @@ def test_messages_name_the_key_without_the_kind_of_model() -> None:
         recipe("msda-rice2", ["stages.prior.lr=x"])
     with pytest.raises(UsageError, match=r"the CNP must take 8 channels"):
         recipe("de-msda-rice2", ["model.bands=4"])
-
-
-def test_checkpoints_know_nothing_of_fields_that_came_later_and_are_unused() -> None:
-    base = recipe("base")
-    known = {"kind", "path", "split", "weight", "rows", "count"}
-    identity = _identity(base, "prior")
-    assert identity.keys() == {"model", "bands", "sources", "seed", "stage"}
-    for source, stored in zip(base.sources, identity["sources"], strict=True):
-        later = ("cloudless", "transplanted", "varied", "clouds", "clouds_split", "channels")
-        used = {key for key in later if getattr(source, key)}
-        assert stored.keys() == known | used
-    assert not {"frames", "sar"} & identity["model"].keys()
-    assert _identity(recipe("de-msda-sen12ms-cr-sar"), "coarse")["model"]["sar"] == 2
-    assert not {"sar", "pooling"} & _identity(recipe("diffcr-rice2"), "diffcr")["model"].keys()
-    changed = base.model_copy(update={"units": "reflectance", "sources": (Source(share=(0.0, 0.5)),)})
-    assert _identity(changed, "prior")["units"] == "reflectance"
-    assert _identity(changed, "prior")["sources"][0]["share"] == [0.0, 0.5]
 
 
 def test_a_stage_may_draw_from_the_sources_by_shares_of_its_own() -> None:

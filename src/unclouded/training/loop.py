@@ -124,39 +124,10 @@ def _device_type(accelerator: str) -> str:
 
 
 def _identity(recipe: Recipe, stage: StageName) -> dict[str, Any]:
-    """The parts of a recipe that a stage's checkpoint depends on; what checkpoints did not know at first is left out
-    where it has no effect, so that they stay good."""
+    """The parts of a recipe that a stage's checkpoint depends on."""
     values = json.loads(recipe.model_dump_json())
     parts = {key: values[key] for key in ("model", "bands", "sources", "seed", "units", "perceptual", "init")}
-    sources = [_without_later(source) for source in values["sources"]]
-    later = LATER_OF_MODEL.get(recipe.method, {})
-    model = {key: value for key, value in values["model"].items() if key not in later or value != later[key]}
-    return _without_later(parts | {"sources": sources, "model": model}) | {
-        "stage": _without_later(values["stages"][stage])
-    }
-
-
-LATER_OF_MODEL: dict[str, dict[str, Any]] = {"de": {"frames": 1, "sar": 0}, "diffcr": {"sar": 0, "pooling": "both"}}
-LATER = {
-    "dataset": None,
-    "drop_leaks": False,
-    "share": [0.0, 1.0],
-    "transplanted": 0.0,
-    "varied": 0.0,
-    "clouds": None,
-    "clouds_split": None,
-    "channels": None,
-    "shares": None,
-    "units": "display",
-    "perceptual": None,
-    "init": None,
-    "t_power": 1.0,
-    "cloudless": 0.0,
-}
-
-
-def _without_later(values: dict[str, Any]) -> dict[str, Any]:
-    return {key: value for key, value in values.items() if key not in LATER or value != LATER[key]}
+    return parts | {"stage": values["stages"][stage]}
 
 
 def _load_parts(model: RestorationModel, parts: dict[str, dict[str, Tensor]]) -> None:
