@@ -2,7 +2,7 @@
 
     python benchmarks/mean_of_weights.py A.safetensors B.safetensors OUT.safetensors --share 0.8 [--parts cnp wa]
 
-All other parts are those of A; `--share` is B's. The card is that of B, and says so.
+All other parts, and the architecture, are those of A; `--share` is B's. The card is that of B, and says so.
 """
 
 import argparse
@@ -48,7 +48,7 @@ def main() -> None:
             for name, tensor in kept.items():
                 tensor.lerp_(theirs[name], options.share)
     training = record(ours, card, options.share, options.parts)
-    store.save(options.out, model, card.model_copy(update={"training": training}))
+    store.save(options.out, model, card.model_copy(update={"training": training, "architecture": ours.architecture}))
 
 
 if __name__ == "__main__":
