@@ -19,7 +19,7 @@ $(STAMP): pyproject.toml constraints.txt
 		{ echo "unclouded needs CPython 3.11 or newer; set PYTHON=/path/to/python3.11" >&2; exit 1; }
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	$(PIP) $(TORCH_INDEX) --no-deps $$(grep '^torch==' constraints.txt)
-	$(PIP) -c constraints.txt -e '.[dev,metrics,plot,stac]'
+	$(PIP) -c constraints.txt -e '.[dev,hub,metrics,plot,stac]'
 	@touch $@
 
 demo: setup

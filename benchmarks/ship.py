@@ -13,21 +13,16 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import yaml
 
 from unclouded.models import store
-from unclouded.models.card import Measurement, ModelCard, SpreadCalibration, TrainingRecord
+from unclouded.models.card import Measurement, ModelCard
+from unclouded.models.page import page
 from unclouded.training.recipes import RECIPES
 
 ROOT = Path(__file__).resolve().parents[1]
-LEGEND = (
-    "Sharpness is the gradient energy of the results over that of the clear images; cloudy and clear pixels: PSNR "
-    "there; bias: mean error of the worst band on clear pixels, over its mean. "
-)
-REFINES = "The CNP of this model refines its prior; diffusion alone, without it, is shown for completeness. "
 SAMPLES = 4  # of which the spread is calibrated
 METHODS = {"cloudy input": ["--input"], "diffusion alone": ["--no-prior"], "prior alone": ["--prior-only"], "model": []}
 
@@ -97,75 +92,6 @@ def flatten(summary: dict) -> dict[str, float]:
                 if not prefix:
                     values |= {f"{name}_low": round(interval["low"], 4), f"{name}_high": round(interval["high"], 4)}
     return values
-
-
-def table(card: ModelCard) -> str:
-    head = ["data", "list", "protocol", "what", "PSNR (95 % interval)", "SSIM", "sharpness"]
-    head += ["cloudy", "clear pixels", "bias"]
-    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    for m in card.metrics:
-        v = m.values
-        interval = f"{v['psnr']:.2f} ({v['psnr_low']:.2f}–{v['psnr_high']:.2f})"
-        parts = [f"{v[name]:.2f}" if name in v else "–" for name in ("cloudy_psnr", "clear_psnr")]
-        sharpness = f"{v['gradient_ratio']:.2f}" if "gradient_ratio" in v else "–"
-        biases = [value for name, value in v.items() if name.startswith("clear_bias_")]
-        parts.append(f"{100 * max(biases, key=abs):+.1f} %" if biases else "–")
-        cells = [m.data, f"{m.split} ({m.n})", m.protocol, m.what, interval, f"{v['ssim']:.4f}", sharpness, *parts]
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
-
-
-def ancestry(training: TrainingRecord | None) -> Iterator[TrainingRecord]:
-    """The record, that of the model it started from, and so on."""
-    while training is not None:
-        yield training
-        training = training.init
-
-
-def trained(training: TrainingRecord) -> str:
-    if training.note:
-        return training.note
-    steps = ", ".join(f"{stage} {n} ({training.minutes[stage]:.0f} min)" for stage, n in training.steps.items())
-    return f"`unclouded train {training.recipe}` at commit {training.commit[:12]}: {steps}"
-
-
-def spread(made: SpreadCalibration) -> str:
-    def percent(*shares: float) -> str:
-        return f"{'/'.join(f'{100 * share:.0f}' for share in shares)} %"
-
-    def rise(name: str) -> str:
-        return f"{made.reliability[name][0]:.3f} to {made.reliability[name][-1]:.3f}"
-
-    return (
-        f"Spread of {made.samples} samples, calibrated on {made.images} images of {made.data} (`{made.command}`); each "
-        f"half of the images with the factors of the other: ± covers {percent(*made.coverage_held_out)} of the errors "
-        f"in the bands (nominally {percent(made.level)}; {percent(*made.coverage_raw)} without factors), "
-        f"{percent(made.coverage_apart['cloudy'])} under cloud and {percent(made.coverage_apart['clear'])} beside it. "
-        f"Its rank correlation with the errors is {made.rank_correlation:.2f}, within an image "
-        f"{made.rank_correlation_within:.2f}. Over {len(made.reliability['error'])} bins of equal count by their "
-        f"spread the errors go from {rise('error')} (RMS, of [0, 1]), the spread from {rise('spread')}."
-    )
-
-
-def page(card: ModelCard) -> str:
-    training = card.training
-    assert training is not None, "a model that ships says what it was trained on"
-    assert card.calibration is not None
-    commands = "\n".join(m.command for m in card.metrics)
-    return "\n\n".join(
-        [
-            f"# {card.name}",
-            f"{card.summary}. Licence {card.licence}.",
-            "Trained by, the last first:\n\n" + "\n".join(f"- {trained(run)}" for run in ancestry(training)),
-            f"Data: {', '.join(training.data)}. "
-            f"Sampling default: `{card.sampling.model_dump_json(exclude_none=True)}`.",
-            table(card),
-            spread(card.calibration),
-            LEGEND + (REFINES if card.architecture.get("prediction") == "refinement" else "") + "The commands:",
-            f"```console\n{commands}\n```",
-            "## Limits\n\n" + "\n".join(f"- {limit}" for limit in card.limits),
-        ]
-    )
 
 
 def main() -> None:

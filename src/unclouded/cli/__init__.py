@@ -21,7 +21,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 VERBS = {
     "remove": "Take the clouds out of a scene.",
     "demo": "Generate a cloudy scene, take its clouds out, score the result.",
-    "models": "List, describe, import and export models.",
+    "models": "List, describe, import, export and publish models.",
     "data": "Check, list, prepare and simulate training data.",
     "train": "Train a model from a recipe; the same command again resumes.",
     "evaluate": "Score a model on pairs of cloudy and clear images.",

@@ -1,4 +1,4 @@
-"""`unclouded models`: list, describe, import and export models."""
+"""`unclouded models`: list, describe, import, export and publish models."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ JSON = click.option("--json", "as_json", is_flag=True, help="Print JSON on stdou
 
 @click.group()
 def models() -> None:
-    """List, describe, import and export models."""
+    """List, describe, import, export and publish models."""
 
 
 @models.command("list")
@@ -169,3 +169,21 @@ def export(model: str, output: Path, part: str | None, dtype: str, overwrite: bo
     conversion.check_writable([output, output.with_suffix(".json")], [source], overwrite)
     written = [str(path) for path in conversion.export(source, output, part=part, dtype=dtype)]
     click.echo(json.dumps({"written": written}) if as_json else f"Wrote {' and '.join(written)}.", err=not as_json)
+
+
+@models.command()
+@click.argument("model", metavar="NAME|FILE")
+@click.argument("repository", metavar="OWNER/NAME")
+@click.option("--private", is_flag=True, help="If the repository is made now, only you see it.")
+@JSON
+def push(model: str, repository: str, private: bool, as_json: bool) -> None:
+    """Upload a model and its card to the Hugging Face Hub; `--model hf://OWNER/NAME` uses it from there.
+
+    Log in with `hf auth login` first, or set HF_TOKEN.
+    """
+    from unclouded.models import hub, store
+
+    source = store.resolve(model)
+    _, card = store.load(source)  # a whole model
+    address = hub.push(source, card, repository, private)
+    click.echo(json.dumps({"pushed": address}) if as_json else f"Pushed {card.name} to {address}.", err=not as_json)

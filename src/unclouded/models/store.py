@@ -29,17 +29,24 @@ def shipped() -> dict[str, Path]:
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
-    """The file of a shipped model's name or of a path; UsageError names the known models."""
+    """The file of a shipped model's name, of a path, or of hf://OWNER/NAME (models/hub.py); UsageError names the known
+    models."""
     name = os.fspath(name_or_path)
     if path := shipped().get(OTHER_NAMES.get(name, name)):
         return path
+    if name.startswith("hf://"):
+        from unclouded.models.hub import fetch
+
+        return fetch(name)
     path = Path(name)
     if path.is_file():
         return path
     known = ", ".join(shipped()) or "none in this installation"
     if path.suffix or len(path.parts) > 1:
         raise UncloudedError(f"There is no model file {name}. Check the path, or use a shipped model: {known}.")
-    raise UsageError(f"There is no model named {name!r}. Use one of: {known}; or the path of a model file.")
+    raise UsageError(
+        f"There is no model named {name!r}. Use one of: {known}; the path of a model file; or hf://OWNER/NAME."
+    )
 
 
 def sha256(path: Path) -> str:
