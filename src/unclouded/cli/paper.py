@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -38,12 +39,12 @@ def paper() -> None:
     """Make the tables and figures of the DE paper and DiffCR's. What cannot be measured here says "not run here"."""
 
 
-def _sampling_options(command: Callable[..., None]) -> Callable[..., None]:
+def _sampling_options(command: Callable[..., None], whose: str = "each model's") -> Callable[..., None]:
     options = (
-        click.option("--steps", type=click.IntRange(min=1), help="Sampling steps (default: each model's)."),
-        click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help="Default: each model's."),
-        click.option("--weight-floor", type=click.FloatRange(0, 1), help="Default: each model's."),
-        click.option("--seed", type=click.IntRange(min=0), help="Default: each model's."),
+        click.option("--steps", type=click.IntRange(min=1), help=f"Sampling steps (default: {whose})."),
+        click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help=f"Default: {whose}."),
+        click.option("--weight-floor", type=click.FloatRange(0, 1), help=f"Default: {whose}."),
+        click.option("--seed", type=click.IntRange(min=0), help=f"Default: {whose}."),
         click.option("--limit", type=click.IntRange(min=1), help="At most this many images, evenly spaced."),
         click.option("--protocol", default="paper", show_default=True, help="paper or standard."),
         click.option("--device", default="auto", show_default=True),
@@ -150,7 +151,9 @@ def _read_data(
 
 @paper.command()
 @click.option("--size", type=click.IntRange(min=16), default=256, show_default=True, help="Side of the image.")
-@click.option("--steps", type=click.IntRange(min=1), default=50, show_default=True, help="Sampling steps of DE.")
+@click.option(
+    "--steps", type=click.IntRange(min=1), default=50, show_default=True, help="Sampling steps of DE (DiffCR: 21)."
+)
 @click.option(
     "--repeats", type=click.IntRange(min=1), default=3, show_default=True, help="Runs whose median time counts."
 )
@@ -177,7 +180,7 @@ def _figure(name: str) -> None:
     @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
     @_data_options
     @click.option("--stem", help="The image to show (default: the first).")
-    @_sampling_options
+    @partial(_sampling_options, whose="the paper's: DDIM, 50 steps, a floor of 0.3")
     def figure(model: str, data: Path, split: str | None, stem: str | None, **options: Any) -> None:
         from unclouded.datasets.pairs import read_pairs, select
         from unclouded.evaluation import figures, metrics
@@ -190,7 +193,7 @@ def _figure(name: str) -> None:
         pairs = spread_out(read_pairs(data, split, options["dataset"]), options["limit"])
         pairs = select(pairs, [stem], data) if stem else pairs
         restorer = load(model, device=options["device"])
-        sampling = changed(restorer.card.sampling, _changes(options))
+        sampling = changed(restorer.card.at("paper"), _changes(options))
         if name == "fig11":
             more = Whole.open(options["protocol"], options["lpips"], None).per_image
             made = figures.metrics_over_floor(restorer, pairs, sampling, options["out"], protocol, more=more)

@@ -2,6 +2,7 @@
 matter)."""
 
 from collections.abc import Iterator, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -12,7 +13,8 @@ from unclouded.evaluation.table_files import write_rows
 if TYPE_CHECKING:
     from unclouded.models.base import RestorationModel
 
-# the paper's name -> our prior, or "de:" and the prior below the paper's DE
+TITLE = "Table X: cost of each method"
+# the paper's name -> our prior, "de:" and the prior below the paper's DE, or "diffcr" (of one date)
 METHODS = {
     "SpA-GAN": "spagan",
     "AMGAN-CR": "amgan",
@@ -23,6 +25,7 @@ METHODS = {
     "light (ours)": "light",
     "DE-MemoryNet": "de:memorynet",
     "DE-MSDA": "de:msda",
+    "DiffCR": "diffcr",
 }
 
 
@@ -73,10 +76,11 @@ def measure_all(size: int, steps: int, repeats: int, only: Sequence[str], device
 
 def _measure(name: str, kind: str, size: int, steps: int, repeats: int, device: str) -> Cost:
     from unclouded.evaluation.complexity import measure
+    from unclouded.models.conversion import SAMPLING
     from unclouded.sampling import Sampling
 
     model: RestorationModel = _build(kind).to(device)
-    found = measure(model, Sampling(steps=steps), (size, size), device, repeats)
+    found = measure(model, SAMPLING.get(kind, Sampling(steps=steps)), (size, size), device, repeats)
     is_de = kind.startswith("de:")
     own = found.parameters["cnp"] + found.parameters["wa"] if is_de else found.parameters["total"]
     printed = published()["table10"].get("DE" if is_de else name, {}).get("parameters")
@@ -92,6 +96,8 @@ def _build(kind: str) -> Any:
 
     if kind.startswith("de:"):
         return DE(paper_config(prior=kind.removeprefix("de:")))
+    if kind == "diffcr":
+        return build_model(kind, {"bands": 3, "frames": 1})
     return build_model("prior", {"bands": 3, "prior": kind})
 
 
@@ -105,13 +111,18 @@ def _note(name: str, own: int, printed: float | None, is_de: bool) -> str:
 
 
 def write(rows: Sequence[Cost], out: Path) -> list[Path]:
-    """OUT/table10.csv, .md and .tex."""
+    """OUT/table10.csv, .md and .tex, and .png where matplotlib is installed."""
     header = ["method", "parameters / M", "paper / M", "GMAC", "GFLOP", "memory / MB", "images / s", "steps", "note"]
     first = rows[0]
     note = f"One image of {first.size}x{first.size} on {first.device}. 1 MAC = 2 FLOP, by torch's FlopCounterMode."
     texts = [header, *(_texts(row) for row in rows)]
     try:
-        return list(write_rows(out, "table10", "Table X: cost of each method", note, texts).values())
+        paths = list(write_rows(out, "table10", TITLE, note, texts).values())
+        if find_spec("matplotlib"):
+            from unclouded.evaluation.figures import cost_bars
+
+            paths.append(cost_bars(rows, f"{TITLE}, {first.size}×{first.size}, {first.device}", out / "table10.png"))
+        return paths
     except OSError as error:
         raise UncloudedError(
             f"{out} cannot be written: {error.strerror}. Choose a folder that you may write."

@@ -97,8 +97,8 @@ class Model(_OfRestorer):
         import torch
 
         restorer, sampling = self.restorer, self.sampling
-        if not self.use_prior:  # nor what only a prior can give
-            restorer, sampling = without_prior(restorer), changed(sampling, {"start": None, "self_ensemble": 1})
+        if not self.use_prior:
+            restorer, sampling = without_prior(restorer, sampling)
         if self.frames == 1 and not self.sar and cloudy.shape[-2] * cloudy.shape[-1] > WHOLE_PIXELS:
             from unclouded.restore_scene import restore_array
 
@@ -108,8 +108,9 @@ class Model(_OfRestorer):
         return Output(restored.clear.numpy(), None if restored.spread is None else restored.spread.numpy())
 
 
-def without_prior(restorer: "Restorer") -> "Restorer":
-    """The same networks, sampled as pure conditional diffusion: the CNP alone, no reference and no W.
+def without_prior(restorer: "Restorer", sampling: Sampling) -> "tuple[Restorer, Sampling]":
+    """The same networks as pure conditional diffusion: the CNP alone, no reference and no W; and the sampling without
+    what only a prior can give.
 
     Raises UsageError for a model that is not sampled.
     """
@@ -120,7 +121,7 @@ def without_prior(restorer: "Restorer") -> "Restorer":
     plain = copy.copy(restorer)
     plain.model = copy.copy(restorer.model)
     vars(plain.model)["reference"] = lambda y: None  # a copy that shares its weights with the original
-    return plain
+    return plain, changed(sampling, {"start": None, "self_ensemble": 1})
 
 
 @dataclass(frozen=True)
