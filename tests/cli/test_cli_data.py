@@ -23,9 +23,9 @@ def test_list_names_data_sets_and_splits(capsys):
     assert len(listed["data_sets"]) == 11
     assert listed["splits"]["rice2-val"]["n"] == 60
     code, out, err = run(capsys, "list")
-    assert (code, out) == (0, "")
-    assert "sen12ms-cr-ts" in err
-    assert "rice2-cloudy-labels" in err
+    assert (code, err) == (0, "")
+    assert "sen12ms-cr-ts" in out
+    assert "rice2-cloudy-labels" in out
 
 
 def test_info_says_source_terms_layout_and_faults(capsys):
@@ -34,7 +34,7 @@ def test_info_says_source_terms_layout_and_faults(capsys):
     assert code == 0
     assert {"home", "licence", "citation", "layout", "gsd", "gap", "bands", "split", "problems"} <= set(facts)
     assert any("copies" in problem for problem in facts["problems"])
-    assert "CUHK-CR1/{train,test}" in run(capsys, "info", "cuhk-cr1")[2]
+    assert "CUHK-CR1/{train,test}" in run(capsys, "info", "cuhk-cr1")[1]
     code, _, err = run(capsys, "info", "nosuch")
     assert code == 2
     assert "Choose one of" in err

@@ -35,12 +35,10 @@ def list_(as_json: bool) -> None:
         return
     for entry in entries.values():
         counts = ", ".join(f"{n} {part}" for part, n in entry.counts.items()) or "count not stated"
-        click.echo(
-            f"{entry.name:<14} {len(entry.bands):>2} bands  {entry.gsd:<18} {counts:<32} {entry.sensor}", err=True
-        )
-    click.echo("Written splits (for --split):", err=True)
+        click.echo(f"{entry.name:<14} {len(entry.bands):>2} bands  {entry.gsd:<18} {counts:<32} {entry.sensor}")
+    click.echo("Written splits (for --split):")
     for name, facts in lists.items():
-        click.echo(f"{name:<20} {facts['n']:>4} images  sha256 {str(facts['hash'])[:12]}", err=True)
+        click.echo(f"{name:<20} {facts['n']:>4} images  sha256 {str(facts['hash'])[:12]}")
 
 
 @data.command()
@@ -57,7 +55,7 @@ def info(name: str, as_json: bool) -> None:
         return
     for key, value in facts.items():
         for line in value if isinstance(value, list) and key == "problems" else [_plain(value)]:
-            click.echo(f"{key.replace('_', ' '):<14} {line}", err=True)
+            click.echo(f"{key.replace('_', ' '):<14} {line}")
 
 
 def _plain(value: Any) -> str:
