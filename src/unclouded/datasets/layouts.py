@@ -205,8 +205,7 @@ def sen12ms_cr(root: Path) -> list[Pair]:
     if not found:
         raise UsageError(
             f"{root} does not have the layout of SEN12MS-CR: files such as ROIs1158_spring_s2_cloudy_1_p30.tif were "
-            f"looked "
-            "for at any depth, and there are none. Unpack the archives below it."
+            "looked for at any depth, and there are none. Unpack the archives below it."
         )
     pairs = []
     for (season, roi, patch), files in sorted(found.items()):
@@ -228,9 +227,8 @@ def _region_part(table: dict[str, dict[str, tuple[int, ...]]], season: str, roi:
 
 
 def sen12ms_cr_ts(root: Path) -> list[Pair]:
-    """s2_ROIs*_ROI_ImgNo_N_DATE_patch_P.tif at any depth: up to 30 dates of a patch. The clearest date (least cloud,
-    see
-    `cloud_estimate`) is `clear`; each other date gives a pair whose `dates` are the remaining ones in order of time."""
+    """s2_ROIs*_ROI_ImgNo_N_DATE_patch_P.tif at any depth: up to 30 dates of a patch. The clearest date by
+    `cloud_estimate` is `clear`; each other date gives a pair whose `dates` are the remaining ones in order of time."""
     series: dict[tuple[str, int, int], dict[int, Path]] = defaultdict(dict)
     radar: dict[tuple[str, int, int], dict[int, Path]] = defaultdict(dict)
     for path in sorted(root.rglob("s[12]_ROIs*_patch_*.tif")):
@@ -241,8 +239,8 @@ def sen12ms_cr_ts(root: Path) -> list[Pair]:
     if not series:
         raise UsageError(
             f"{root} does not have the layout of SEN12MS-CR-TS: files such as "
-            f"s2_ROIs1158_106_ImgNo_0_2018-01-03_patch_0.tif "
-            "were looked for at any depth, and there are none. Unpack the archives below it."
+            "s2_ROIs1158_106_ImgNo_0_2018-01-03_patch_0.tif were looked for at any depth, and there are none. "
+            "Unpack the archives below it."
         )
     return [pair for place in sorted(series) for pair in _series_pairs(place, series[place], radar[place])]
 

@@ -141,10 +141,7 @@ class Prior(_OfRestorer):
         with torch.inference_mode():
             prior = reference_mean(self.restorer.model, y, copies)
         if prior is None:
-            raise UncloudedError(
-                f"The model {self.restorer.card.name} has no reference prior. Score the model itself, without "
-                f"--prior-only."
-            )
+            raise UncloudedError(f"The model {self.restorer.card.name} has no reference prior. Leave --prior-only out.")
         return Output(prior.float().clamp(0, 1).cpu().numpy())
 
 
