@@ -112,8 +112,9 @@ def main() -> None:
             options.samplers, options.steps, options.starts, options.spacings, options.floors, options.self_ensembles
         )
     ]
-    ways += [PAPER] if options.paper else []
-    ways += [PAPER.model_copy(update={"settle": tolerance}) for tolerance in options.settle]
+    paper = restorer.card.at("paper")
+    ways += [paper] if options.paper else []
+    ways += [paper.model_copy(update={"settle": tolerance}) for tolerance in options.settle]
     for sampling in ways:
         points.append(measure(Model(restorer, sampling), pairs, sampling))
         print(points[-1], flush=True)

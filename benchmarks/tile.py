@@ -2,8 +2,9 @@
 
     python benchmarks/tile.py [--model base] [--data ../shared/data/rice2 --split rice2-val] [--rounds 5]
 
-The plain form is DDIM with 50 steps, eager, float32, NCHW, attention written out. With data, PSNR and SSIM of `fast`
-and `balanced` (in the precision that `auto` chooses) are compared with those of `paper` in float32 on the same pairs.
+The plain form of `paper` (DDIM with 50 steps) is eager, float32, NCHW, attention written out. With data, PSNR and SSIM
+of `fast` and `balanced` (in the precision that `auto` chooses) are compared with those of `paper` in float32 on the
+same pairs.
 """
 
 import argparse
@@ -24,7 +25,7 @@ from unclouded.evaluation.methods import Model
 from unclouded.evaluation.metrics import paper as protocol
 from unclouded.models.card import ModelCard
 from unclouded.restore import Restorer, load, restore
-from unclouded.sampling import PAPER, Sampling
+from unclouded.sampling import Sampling
 from unclouded.training.recipes import recipe
 
 SIDE = 256
@@ -46,7 +47,7 @@ def plain_form(restorer: Restorer, y: torch.Tensor) -> Callable[[], None]:
 
     def run() -> None:
         with modes(Variant(materialised=True)):
-            restore(model, y, PAPER)
+            restore(model, y, restorer.card.at("paper"))
 
     return run
 
@@ -68,7 +69,7 @@ def measure(restorer: Restorer, rates: dict[str, Any], rounds: int = 3) -> dict[
                 **compared(taken["paper, plain"], seconds),
                 "share_of_floor": least[name] / min(s.processors for s in seconds) if name in least else None,
                 "peak_mb": with_peak(runs[name])[1],
-                "sampling": (points | {"paper, plain": PAPER})[name].model_dump(exclude_none=True),
+                "sampling": restorer.card.at(name.partition(",")[0]).model_dump(exclude_none=True),
             }
             for name, seconds in taken.items()
         },
@@ -92,7 +93,9 @@ def least_seconds(restorer: Restorer, y: torch.Tensor, sampling: Sampling, rates
 def quality(restorer: Restorer, pairs: list[Pair]) -> dict[str, Any]:
     """PSNR and SSIM of each point minus those of DDIM-50 in full precision; means over the pairs."""
     exact = Restorer(copy.deepcopy(restorer.model), restorer.card, "cpu", precision="fp32")
-    methods = {name: Model(restorer, restorer.card.at(name)) for name in POINTS} | {"paper": Model(exact, PAPER)}
+    methods = {name: Model(restorer, restorer.card.at(name)) for name in POINTS} | {
+        "paper": Model(exact, exact.card.at("paper"))
+    }
     scores = {
         name: np.mean([[s.values[k] for k in ("psnr", "ssim")] for s in evaluate(m, pairs, protocol)], 0)
         for name, m in methods.items()

@@ -21,8 +21,8 @@ def test_quality_names_the_sampling_and_steps_and_sampler_change_it(remove: Any,
     expected = {
         (): chosen,
         ("--quality", "fast"): Sampling(sampler="dpm", steps=3, weight_floor=0.5),
-        ("--quality", "paper"): Sampling(sampler="ddim", steps=50, weight_floor=0.3),
-        ("--quality", "paper", "--steps", 20, "--start", 800): Sampling(sampler="ddim", steps=20, start=800),
+        ("--quality", "paper"): Sampling(sampler="ddim", steps=50, weight_floor=0.5),
+        ("--quality", "paper", "--steps", 20, "--weight-floor", 0.3): Sampling(sampler="ddim", steps=20),
     }
     for options, sampling in expected.items():
         assert remove(source, tmp_path / "out.tif", "--overwrite", *options)[0] == 0

@@ -172,10 +172,12 @@ def test_the_papers_configuration_has_36_80_million_parameters() -> None:
 
 
 def test_qualities_are_points_of_the_card() -> None:
-    card = card_of(tiny()).model_copy(update={"sampling": Sampling(sampler="dpm", steps=5, spacing="trailing")})
-    assert card.at("paper") == Sampling(sampler="ddim", steps=50, spacing="leading", weight_floor=0.3)
+    own = {"weight_floor": 0.6, "weight_ceiling": 0.9}  # of the model, however it is sampled
+    sampling = Sampling(sampler="dpm", steps=5, spacing="trailing", start=300, self_ensemble=2, **own)
+    card = card_of(tiny()).model_copy(update={"sampling": sampling})
+    assert card.at("paper") == Sampling(sampler="ddim", steps=50, spacing="leading", self_ensemble=2, **own)
     assert card.at("balanced") == card.sampling
-    assert card.at("fast") == Sampling(sampler="dpm", steps=2, spacing="trailing")
+    assert card.at("fast") == Sampling(sampler="dpm", steps=2, spacing="trailing", start=300, **own)
     measured = Sampling(sampler="unipc", steps=1, start=400)
     assert card.model_copy(update={"fast": measured}).at("fast") == measured
     with pytest.raises(UsageError, match="Choose one of: fast, balanced, paper"):

@@ -180,7 +180,7 @@ def _figure(name: str) -> None:
     @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
     @_data_options
     @click.option("--stem", help="The image to show (default: the first).")
-    @partial(_sampling_options, whose="the paper's: DDIM, 50 steps, a floor of 0.3")
+    @partial(_sampling_options, whose="as in the quality `paper`")
     def figure(model: str, data: Path, split: str | None, stem: str | None, **options: Any) -> None:
         from unclouded.datasets.pairs import read_pairs, select
         from unclouded.evaluation import figures, metrics

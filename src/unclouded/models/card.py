@@ -94,13 +94,15 @@ class ModelCard(BaseModel):
     def at(self, quality: Quality) -> Sampling:
         """The point of that name on the model's front of quality against evaluations; UsageError for another name.
 
-        `paper` is the DE paper's, whatever the model. A card that names no `fast` point gives half the steps of its
-        default, one at least, to DPM-Solver++, and the prior a single copy.
+        `paper` is DDIM with 50 steps from noise, as the DE paper samples; the bounds of W and the copies that the prior
+        sees are the model's own, so that `balanced` differs from it in the steps alone. A card that names no `fast`
+        point gives half the steps of its default, one at least, to DPM-Solver++, and the prior a single copy.
         """
         if quality not in get_args(Quality):
             raise UsageError(f"There is no quality {quality!r}. Choose one of: {', '.join(get_args(Quality))}.")
         if quality == "paper":
-            return PAPER
+            own = {name: getattr(self.sampling, name) for name in ("weight_floor", "weight_ceiling", "self_ensemble")}
+            return PAPER.model_copy(update=own)
         if quality == "balanced":
             return self.sampling
         halved = {"sampler": "dpm", "eta": 0.0, "steps": max(1, self.sampling.steps // 2), "self_ensemble": 1}
