@@ -33,7 +33,9 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 
 @click.command()
-@click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
+@click.option(
+    "--model", default="base", show_default=True, help="A shipped model's name, a model file, or hf://OWNER/NAME."
+)
 @click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with cloud/ and label/, or a CSV.")
 @click.option("--split", help="A part of the data: its own (test), a written list (rice2-val), or a file of stems.")
 @click.option("--dataset", help="The known data set whose layout --data has (`unclouded data list`).")

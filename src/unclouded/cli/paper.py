@@ -177,7 +177,9 @@ def table10(size: int, steps: int, repeats: int, only: tuple[str, ...], device: 
 
 def _figure(name: str) -> None:
     @paper.command(name=name, help=f"Figure {name[3:]}: {FIGURES[name]}.")
-    @click.option("--model", default="base", show_default=True, help="A shipped model's name, or a model file.")
+    @click.option(
+        "--model", default="base", show_default=True, help="A shipped model's name, a model file, or hf://OWNER/NAME."
+    )
     @_data_options
     @click.option("--stem", help="The image to show (default: the first).")
     @partial(_sampling_options, whose="as in the quality `paper`")

@@ -55,7 +55,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
     "--model",
     default="auto",
     show_default=True,
-    help="A shipped model's name, or a model file; auto: the one for the bands that the scene names.",
+    help="A shipped model's name, a model file, or hf://OWNER/NAME; auto: the one for the bands that the scene names.",
 )
 @click.option("--quality", type=click.Choice(["fast", "balanced", "paper"]), default="balanced", show_default=True,
               help="fast: the cheapest; balanced: the model's default; paper: DDIM with 50 steps.")  # fmt: skip
