@@ -1,5 +1,6 @@
 """Training in two processes (`--devices 2`), as a user starts it: the same steps as in one, and the same end."""
 
+import json
 import os
 import subprocess
 import sys
@@ -39,16 +40,20 @@ def test_two_processes_take_the_steps_of_one(pairs: Path, tmp_path: Path) -> Non
     states = []
     for devices in (1, 2):
         out = tmp_path / str(devices)
-        done = train(pairs, out, devices, **{"stages.prior.steps": 3, "stages.prior.validate_every": 3})
+        done = train(pairs, out, devices, "--json", **{"stages.prior.steps": 3, "stages.prior.validate_every": 3})
         assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["step"] == 3  # said once
         assert "Warning" not in done.stderr
         states.append(torch.load(out / "prior.ckpt", weights_only=True)["model"]["prior"])
     torch.testing.assert_close(states[1], states[0], atol=1e-6, rtol=1e-5)
 
 
 def test_both_end_when_the_time_is_up(pairs: Path, tmp_path: Path) -> None:
-    """Even while the first alone validates, after each step here."""
-    done = train(pairs, tmp_path / "out", 2, "--max-minutes", "0.1", **{"stages.prior.validate_every": 1})
-    assert done.returncode == 0, done.stderr
-    assert "Traceback" not in done.stderr
-    assert torch.load(tmp_path / "out" / "prior.ckpt", weights_only=True)["step"] > 0
+    """Even while the first alone validates, after each step here. A busy machine may not get to a step at first."""
+    for minutes in (0.1, 0.4, 1.6):
+        done = train(pairs, tmp_path, 2, "--max-minutes", str(minutes), **{"stages.prior.validate_every": 1})
+        assert done.returncode == 0, done.stderr
+        assert "Traceback" not in done.stderr
+        if torch.load(tmp_path / "prior.ckpt", weights_only=True)["step"] > 0:
+            return
+    pytest.fail("no step in 96 seconds")

@@ -1,6 +1,7 @@
 """`unclouded train`: one recipe, one folder; the same command again resumes."""
 
 import json
+import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -83,19 +84,29 @@ def train(
         units=units,  # type: ignore[arg-type]
         simulate=simulate,
         by_hand=keys(settings),
-        say=lambda sentence: click.echo(f"Note: {sentence}", err=True),
+        say=_note,
     )
     if show:
         click.echo(chosen.model_dump_json(indent=2))
         return
     for note in notes(chosen):
-        click.echo(f"Note: {note}.", err=True)
+        _note(f"{note}.")
     # DDP's hint at a copy of the gradients of 1×1 convolutions, whose channels-last layout has two names
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     run = Run(data, out, stages or None, max_minutes, workers, device, devices, precision)  # type: ignore[arg-type]
     last = _follow(run_training(chosen, run))
-    if as_json:
+    if as_json and _speaks():
         click.echo(json.dumps(None if last is None else asdict(last)))
+
+
+def _speaks() -> bool:
+    """Whether this is the first of the processes that Fabric starts (which sets LOCAL_RANK in the others)."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
+
+
+def _note(sentence: str) -> None:
+    if _speaks():
+        click.echo(f"Note: {sentence}", err=True)
 
 
 def _follow(steps: "Iterator[Progress]") -> "Progress | None":
