@@ -1,7 +1,7 @@
 """Take the clouds out of optical satellite images by diffusion enhancement.
 
 >>> import unclouded
->>> model = unclouded.load("base")                      # a shipped model, or the path of a model file
+>>> model = unclouded.load("base")                      # a shipped model, a model file, or hf://OWNER/NAME
 >>> clear = model(cloudy)                               # array or tensor of any size
 >>> unclouded.restore_scene("cloudy.tif", "clear.tif")  # a whole scene, on the same grid
 

@@ -329,12 +329,13 @@ def computes_in_bf16(device: torch.device) -> bool:
 def load(
     name_or_path: str = "base", *, device: str = "auto", precision: str = "auto", compile: bool = False
 ) -> Restorer:
-    """The shipped model of that name, or the model file at that path, ready to use.
+    """The shipped model of that name, the model file at that path, or hf://OWNER/NAME on the Hub, ready to use.
 
     `compile` gives the networks to torch.compile, which pays for large scenes only: on a CPU it takes about a minute
     for each network the first time (torch keeps the result), and each tile is then some 10 % faster.
 
-    Raises UsageError for an unknown name (the known ones are named) and UncloudedError for a file that is not whole.
+    Raises UsageError for an unknown name (the known ones are named) and UncloudedError for a file that is not whole or
+    cannot be fetched.
     """
     path = store.resolve(name_or_path)
     model, card = store.load(path)
