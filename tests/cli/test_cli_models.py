@@ -59,13 +59,14 @@ def test_import_then_info_then_use(run, checkpoint, tmp_path):
 def test_info_says_what_a_model_was_trained_from(run, checkpoint, tmp_path):
     run("import", checkpoint[0], "mine.safetensors")
     path = tmp_path / "mine.safetensors"
-    first = TrainingRecord(recipe="first", steps={"prior": 7}, commit="0123456789abcdef")
+    mean = TrainingRecord(recipe="first", note="a mean of two")
+    first = TrainingRecord(recipe="first", steps={"prior": 7}, commit="0123456789abcdef", init=mean)
     second = TrainingRecord(recipe="second", data=("alps",), init=first, note="pruned")
     store.with_card(path, path, store.read_card(path).model_copy(update={"training": second}))
     shown = run("info", path).out
     assert "trained      second on alps\n" in shown
     assert "note         pruned\n" in shown
-    assert "started from first (prior 7 steps, commit 0123456789ab)\n" in shown
+    assert "started from first (prior 7 steps, commit 0123456789ab)\n  started from a mean of two\n" in shown
 
 
 def test_text_goes_where_people_look(run, checkpoint):

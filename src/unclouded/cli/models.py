@@ -86,8 +86,8 @@ def _lines(found: dict[str, Any]) -> list[str]:
         lines.append(f"  trained      {training['recipe']} on {', '.join(training['data']) or 'unnamed data'}")
         if training["note"]:
             lines.append(f"  note         {training['note']}")
-        if training["init"]:
-            lines.append(f"  started from {_run(training['init'])}")
+        while training := training["init"]:
+            lines.append(f"  started from {_run(training)}")
     for row in found["metrics"]:
         values = ", ".join(f"{metric} {row['values'][metric]:.4g}" for metric in SHOWN if metric in row["values"])
         where = f"{row['data']} {row['split']}, {row['n']} images, protocol {row['protocol']}"
@@ -97,7 +97,9 @@ def _lines(found: dict[str, Any]) -> list[str]:
 
 
 def _run(training: dict[str, Any]) -> str:
-    """The recipe, the stages that were run, and where the code stood."""
+    """The recipe, the stages that were run, and where the code stood; or what was done without training."""
+    if training["note"]:
+        return str(training["note"])
     stages = ", ".join(f"{stage} {steps} steps" for stage, steps in training["steps"].items())
     at = f", commit {training['commit'][:12]}" if training["commit"] else ""
     return f"{training['recipe']} ({stages}{at})"
