@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from unclouded.models import store
-from unclouded.models.card import Measurement, ModelCard, SpreadCalibration
+from unclouded.models.card import Measurement, ModelCard, SpreadCalibration, TrainingRecord
 from unclouded.models.page import page
 from unclouded.scenes.bands import BandSet
 
@@ -24,6 +24,12 @@ def test_what_a_card_does_not_know_is_left_out() -> None:
     assert lines[2] == "Licence not stated."
     assert "|" not in page(PLAIN)
     assert "##" not in page(PLAIN)
+
+
+def test_a_training_of_which_little_is_known() -> None:
+    training = TrainingRecord(recipe="own", steps={"prior": 7}, init=TrainingRecord(recipe="first", note="pruned"))
+    shown = page(PLAIN.model_copy(update={"training": training}))
+    assert "- `unclouded train own`: prior 7\n- pruned\n\nSampling default" in shown
 
 
 def test_a_measurement_without_all_its_values_has_dashes() -> None:

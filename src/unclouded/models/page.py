@@ -56,7 +56,8 @@ def _training(card: ModelCard) -> list[str]:
     if card.training is None:
         return [sampling]
     runs = "\n".join(f"- {_trained(run)}" for run in _ancestry(card.training))
-    return [f"Trained by, the last first:\n\n{runs}", f"Data: {', '.join(card.training.data)}. {sampling}"]
+    data = f"Data: {', '.join(card.training.data)}. " if card.training.data else ""
+    return [f"Trained by, the last first:\n\n{runs}", f"{data}{sampling}"]
 
 
 def _ancestry(training: TrainingRecord | None) -> Iterator[TrainingRecord]:
@@ -69,8 +70,10 @@ def _ancestry(training: TrainingRecord | None) -> Iterator[TrainingRecord]:
 def _trained(training: TrainingRecord) -> str:
     if training.note:
         return training.note
-    steps = ", ".join(f"{stage} {n} ({training.minutes[stage]:.0f} min)" for stage, n in training.steps.items())
-    return f"`unclouded train {training.recipe}` at commit {training.commit[:12]}: {steps}"
+    minutes = {stage: f" ({n:.0f} min)" for stage, n in training.minutes.items()}
+    stages = ", ".join(f"{stage} {n}{minutes.get(stage, '')}" for stage, n in training.steps.items())
+    at = f" at commit {training.commit[:12]}" if training.commit else ""
+    return f"`unclouded train {training.recipe}`{at}: {stages or 'no steps'}"
 
 
 def _spread(made: SpreadCalibration) -> str:
