@@ -82,7 +82,7 @@ def least_seconds(restorer: Restorer, y: torch.Tensor, sampling: Sampling, rates
     first = y[:, : model.bands]
 
     def denoise(x_t: torch.Tensor) -> None:
-        model.denoiser(y, first, 0.3)(x_t, torch.zeros(1, dtype=torch.long))
+        model.denoiser(y, first)(x_t, torch.zeros(1, dtype=torch.long))
 
     prior = work(model, y, call=model.reference)
     step = work(model, first, call=denoise)

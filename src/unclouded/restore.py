@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from unclouded.diffusion.denoisers import Weighing
 from unclouded.diffusion.noise import noise_field
 from unclouded.diffusion.samplers import SAMPLERS, Step, until_settled
 from unclouded.diffusion.schedule import timesteps
@@ -54,7 +55,7 @@ def restore(
     height, width = y.shape[-2:]
     y_pad = pad_to_multiple(2 * y - 1, model.multiple)
     x_E = None if reference is None else pad_to_multiple(2 * reference - 1, model.multiple)
-    denoiser = model.denoiser(y_pad, x_E, sampling.weight_floor, sampling.weight_ceiling)
+    denoiser = model.denoiser(y_pad, x_E, weighing(sampling))
     first = y[:, : model.bands]  # one frame: what comes out is shaped like it
     clear, squares, weights = torch.zeros_like(first), torch.zeros_like(first), _Mean()
     for sample in range(sampling.samples):
@@ -73,6 +74,12 @@ def restore(
     spread = (squares / (sampling.samples - 1)).sqrt() if sampling.samples > 1 else None
     w = None if weights.value is None else crop(weights.value, height, width)
     return Restored(clear, w, spread, reference)
+
+
+def weighing(sampling: Sampling) -> Weighing:
+    """What `sampling` says of W, for images in [−1, 1]."""
+    tolerance = None if sampling.weight_tolerance is None else 2 * sampling.weight_tolerance
+    return Weighing(sampling.weight_floor, sampling.weight_ceiling, tolerance)
 
 
 def reference_mean(model: "RestorationModel", y: Tensor, copies: int) -> Tensor | None:

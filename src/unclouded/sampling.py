@@ -14,9 +14,10 @@ class Sampling(BaseModel):
     `steps` evaluations of `sampler`, placed by `spacing` among the schedule's T; `start` < T begins there from the
     noised reference prior (warm start) instead of from pure noise; `eta` is DDIM's stochasticity; W is clamped to
     [`weight_floor`, `weight_ceiling`] (in the paper η = 0.3 and 1; the floor wins), and below a ceiling of 1 samples
-    differ everywhere; an image is finished early where its x0 moves by no more than `settle` in a step (root mean
-    square, of [0, 1]); `samples` draws of noise share what the prior says. That is its mean over `self_ensemble` copies
-    of the image: itself, turned by 180° (2), by all quarter turns (4), these also flipped (8).
+    differ everywhere; then W is halved where the two estimates lie `weight_tolerance` apart (root mean square around a
+    pixel, of [0, 1]), and falls to 0 beyond; an image is finished early where its x0 moves by no more than `settle` in
+    a step (root mean square, of [0, 1]); `samples` draws of noise share what the prior says. That is its mean over
+    `self_ensemble` copies of the image: itself, turned by 180° (2), by all quarter turns (4), these also flipped (8).
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -27,6 +28,7 @@ class Sampling(BaseModel):
     eta: float = Field(0.0, ge=0)
     weight_floor: float = Field(0.3, ge=0, le=1)
     weight_ceiling: float = Field(1.0, ge=0, le=1)
+    weight_tolerance: float | None = Field(None, gt=0, le=1)
     settle: float | None = Field(None, gt=0, le=1)
     self_ensemble: Literal[1, 2, 4, 8] = 1
     seed: int = Field(0, ge=0)

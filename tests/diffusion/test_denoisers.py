@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 from torch.testing import assert_close
 
-from unclouded.diffusion.denoisers import Denoised, eps_denoiser, fused, x0_denoiser
+from unclouded.diffusion.denoisers import Denoised, Weighing, agreement, eps_denoiser, fused, x0_denoiser
 from unclouded.diffusion.schedule import linear
 from unclouded.errors import UsageError
 
@@ -71,7 +71,9 @@ def test_weights_are_clamped_to_the_floor_and_1(
     images: dict[str, Tensor], floor: float, raw: float, used: float
 ) -> None:
     x_E, x0 = images["x_E"], images["x0"]
-    denoise = fused(lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, raw), images["y"], x_E, floor)
+    denoise = fused(
+        lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, raw), images["y"], x_E, Weighing(floor)
+    )
     denoised = denoise(images["x_t"], T)
     assert torch.equal(denoised.w, torch.full_like(x0, used))
     assert_close(denoised.x0, (1 - used) * x0 + used * x_E)
@@ -79,7 +81,9 @@ def test_weights_are_clamped_to_the_floor_and_1(
 
 def test_weights_are_unbounded_in_training(images: dict[str, Tensor]) -> None:
     x_E, x0 = images["x_E"], images["x0"]
-    denoise = fused(lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, 1.5), images["y"], x_E, None)
+    denoise = fused(
+        lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, 1.5), images["y"], x_E, Weighing(None)
+    )
     assert_close(denoise(images["x_t"], T).x0, 1.5 * x_E - 0.5 * x0)
 
 
@@ -94,7 +98,7 @@ def test_weights_are_clamped_to_the_ceiling_unless_the_floor_is_above(
 ) -> None:
     x0, x_E = images["x0"], images["x_E"]
     denoise = fused(
-        lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, 1.5), images["y"], x_E, floor, ceiling
+        lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, 1.5), images["y"], x_E, Weighing(floor, ceiling)
     )
     torch.testing.assert_close(denoise(images["x_t"], T).w, torch.full_like(x0, expected))
 
@@ -102,4 +106,23 @@ def test_weights_are_clamped_to_the_ceiling_unless_the_floor_is_above(
 @pytest.mark.parametrize("floor", [-0.1, 1.01, float("nan")])
 def test_a_floor_outside_0_1_is_refused(images: dict[str, Tensor], floor: float) -> None:
     with pytest.raises(UsageError, match="weight floor"):
-        fused(lambda x_t, t: Denoised(x_t), lambda x, t: x, images["y"], images["x_E"], floor)
+        fused(lambda x_t, t: Denoised(x_t), lambda x, t: x, images["y"], images["x_E"], Weighing(floor))
+
+
+def test_weights_fall_where_the_estimates_lie_apart() -> None:
+    x_E, y = torch.zeros(1, 3, 9, 200), torch.zeros(1, 3, 9, 200)
+    x0 = torch.cat((torch.full((1, 3, 9, 100), 0.02), torch.full((1, 3, 9, 100), 0.3)), dim=-1)
+    denoise = fused(lambda x_t, t: Denoised(x0), lambda x, t: torch.full_like(x0, 0.5), y, x_E, Weighing(0.8, 1, 0.1))
+    w = denoise(torch.zeros_like(x0), T[:1]).w
+    assert w is not None
+    assert_close(w[..., :80], torch.full_like(w[..., :80], 0.8), atol=1e-4, rtol=0)
+    assert (w[..., 120:] < 1e-3).all()
+    assert (w.diff(dim=-1) <= 1e-6).all()  # without a seam between the two
+
+
+@pytest.mark.parametrize(("apart", "expected"), [(0.0, 1.0), (0.05, 1 / (1 + 2**-8)), (0.1, 0.5), (0.2, 1 / 257)])
+def test_agreement_is_a_half_at_the_tolerance(apart: float, expected: float) -> None:
+    bands = apart * torch.tensor([1.0, -1.0, 1.0])[:, None, None]  # whatever the sign
+    found = agreement(bands.expand(2, 3, 40, 50), torch.zeros(2, 3, 40, 50), 0.1)
+    assert found.shape == (2, 1, 40, 50)
+    assert_close(found, torch.full_like(found, expected))

@@ -8,6 +8,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from unclouded.diffusion.denoisers import Weighing
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models.authors import assemble, import_checkpoint
 from unclouded.models.authors_files import read_state
@@ -62,7 +63,7 @@ def test_de_with_its_prior_is_one_model(golden_dir, golden):
     assert (model.config.prior, model.bands, de.dtype) == ("msda", 3, torch.float16)
     io = golden("de_rgb")
     with torch.no_grad():
-        w = model.denoiser(io["cloudy"], io["reference"], None)(io["x_t"], io["t"]).w
+        w = model.denoiser(io["cloudy"], io["reference"], Weighing(None))(io["x_t"], io["t"]).w
         torch.testing.assert_close(w, io["w"], rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(
             model.reference(golden("msda_rgb")["x"]), golden("msda_rgb")["y"], rtol=1e-4, atol=1e-6

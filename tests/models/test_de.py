@@ -49,6 +49,6 @@ def test_a_refining_denoiser_begins_at_the_prior_and_not_at_the_cloudy_image() -
     y, x0, x_E = torch.rand(3, 1, 3, 16, 16)
     noised = _Noised(model, y, x0, torch.Generator().manual_seed(0), x_E)
     with torch.no_grad():
-        sampled = model.denoiser(2 * y - 1, x_E, 0.3)(noised.x_t, noised.t)
+        sampled = model.denoiser(2 * y - 1, x_E)(noised.x_t, noised.t)
         torch.testing.assert_close(sampled.x0_eps, x_E)
         torch.testing.assert_close(_ddpm(model, noised)[1], x_E)

@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from unclouded.diffusion.denoisers import Denoiser, eps_denoiser, fused
+from unclouded.diffusion.denoisers import Denoiser, Weighing, eps_denoiser, fused
 from unclouded.diffusion.losses import l_ddpm, l_joint, l_wa
 from unclouded.diffusion.samplers import ddim
 from unclouded.diffusion.schedule import linear, timesteps
@@ -43,7 +43,7 @@ def networks(weights: Tensors) -> tuple[UNet, UNet]:
 def de(networks: tuple[UNet, UNet], io: Tensors, weight_floor: float | None = 0.3) -> Denoiser:
     cnp, wa = networks
     y, x_E = io["cloudy"], io["reference"]
-    return fused(eps_denoiser(cnp, linear(), y), wa, y, x_E, weight_floor)
+    return fused(eps_denoiser(cnp, linear(), y), wa, y, x_E, Weighing(weight_floor))
 
 
 def assert_within(actual: Tensor, expected: Tensor, relative: float) -> None:

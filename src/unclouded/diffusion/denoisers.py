@@ -11,7 +11,10 @@ import torch
 from torch import Tensor
 
 from unclouded.diffusion.schedule import Schedule
+from unclouded.diffusion.windows import window_mean
 from unclouded.errors import UsageError
+
+AGREEMENT_WINDOW = 33  # pixels a side
 
 
 class Denoised(NamedTuple):
@@ -46,29 +49,44 @@ def x0_denoiser(network: Network, y: Tensor) -> Denoiser:
     return denoise
 
 
+class Weighing(NamedTuple):
+    """What sampling makes of W before it fuses, in this order."""
+
+    floor: float | None = 0.3  # W is at least this (the paper's η) and at most 1; None: as WA gives it, as in training
+    ceiling: float = 1.0  # below 1, unless the floor is above it, a little of the denoiser's answer stays everywhere
+    tolerance: float | None = None  # W is halved where the two estimates lie so far apart (`agreement`); None: nowhere
+
+    def apply(self, w: Tensor, x0_eps: Tensor, x_E: Tensor) -> Tensor:
+        if self.floor is not None:
+            w = w.clamp(self.floor, max(self.floor, self.ceiling))
+        return w if self.tolerance is None else w * agreement(x0_eps, x_E, self.tolerance)
+
+
+AS_PUBLISHED = Weighing()
+
+
+def agreement(x0_eps: Tensor, x_E: Tensor, tolerance: float) -> Tensor:
+    """[B, C, H, W] twice -> [B, 1, H, W]: near 1 where the estimates lie closer together than `tolerance`, 1/2 there,
+    near 0 beyond (ours). Apart is their root mean square difference over the bands and AGREEMENT_WINDOW² pixels.
+
+    WA sees (x_t, y, x_E), not what the denoiser will say: where the prior has met nothing like y, W cannot know.
+    """
+    apart = window_mean((x0_eps - x_E).square().mean(dim=1, keepdim=True), AGREEMENT_WINDOW)
+    return 1 / (1 + (apart / tolerance**2) ** 4)
+
+
 # Eq. 11–12: x_{0,t} = (1 − W) ⊙ x_{0,ε,t} + W ⊙ x_{0,E},  W = WA(x_t, y, x_{0,E}, t)
-def fused(
-    denoiser: Denoiser,
-    wa: Network,
-    y: Tensor,
-    x_E: Tensor,
-    weight_floor: float | None = 0.3,
-    weight_ceiling: float = 1.0,
-) -> Denoiser:
+def fused(denoiser: Denoiser, wa: Network, y: Tensor, x_E: Tensor, weighing: Weighing = AS_PUBLISHED) -> Denoiser:
     """Diffusion enhancement: a denoiser fused with the reference prior, by weights per pixel and band.
 
-    At sampling W is clamped to [weight_floor, 1] (the paper's η = 0.3); None leaves it unbounded, as in training.
-    A weight_ceiling below 1, unless the floor is above it, keeps a little of the denoiser's answer everywhere.
     Raises UsageError for a weight floor outside [0, 1].
     """
-    if weight_floor is not None and not 0 <= weight_floor <= 1:
-        raise UsageError(f"A weight floor of {weight_floor} is outside [0, 1]. The paper's is 0.3.")
+    if weighing.floor is not None and not 0 <= weighing.floor <= 1:
+        raise UsageError(f"A weight floor of {weighing.floor} is outside [0, 1]. The paper's is 0.3.")
 
     def denoise(x_t: Tensor, t: Tensor) -> Denoised:
         x0_eps = denoiser(x_t, t).x0
-        w = wa(torch.cat((x_t, y, x_E), dim=1), t).to(x_t)
-        if weight_floor is not None:
-            w = w.clamp(weight_floor, max(weight_floor, weight_ceiling))
+        w = weighing.apply(wa(torch.cat((x_t, y, x_E), dim=1), t).to(x_t), x0_eps, x_E)
         return Denoised((1 - w) * x0_eps + w * x_E, w, x0_eps)
 
     return denoise

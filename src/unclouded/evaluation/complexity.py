@@ -77,7 +77,7 @@ def measure(
         device
     )
     gmac_prior = _prior_macs(model, y)
-    gmac_step = _step_macs(model, y, sampling)
+    gmac_step = _step_macs(model, y)
     steps = None if model.schedule is None else sampling.steps * sampling.samples
     total = (gmac_prior or 0.0) * sampling.self_ensemble + (gmac_step or 0.0) * (steps or 0)
     memory, seconds = _run(lambda: restore(model, y, sampling), device, repeats)
@@ -91,7 +91,7 @@ def _prior_macs(model: "RestorationModel", y: Tensor) -> float | None:
     return macs / 1e9 if macs else None
 
 
-def _step_macs(model: "RestorationModel", y: Tensor, sampling: "Sampling") -> float | None:
+def _step_macs(model: "RestorationModel", y: Tensor) -> float | None:
     if model.schedule is None:
         return None
     from unclouded.models.padding import pad_to_multiple
@@ -99,7 +99,7 @@ def _step_macs(model: "RestorationModel", y: Tensor, sampling: "Sampling") -> fl
     padded = pad_to_multiple(2 * y - 1, model.multiple)
     has_reference = model.reference(y[..., :1, :1]) is not None
     x_t = padded[:, : model.bands]
-    denoiser = model.denoiser(padded, x_t if has_reference else None, sampling.weight_floor)
+    denoiser = model.denoiser(padded, x_t if has_reference else None)
     t = torch.zeros(len(y), dtype=torch.long, device=y.device)
     return count_macs(denoiser, x_t, t) / 1e9
 

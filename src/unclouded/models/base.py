@@ -5,7 +5,7 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel
 from torch import Tensor
 
-from unclouded.diffusion.denoisers import Denoiser
+from unclouded.diffusion.denoisers import AS_PUBLISHED, Denoiser, Weighing
 from unclouded.diffusion.schedule import Schedule
 
 
@@ -30,9 +30,7 @@ class RestorationModel(Protocol):
         """x_E = E(y) (eq. 10) in [0, 1], any H×W; None if the model has no reference prior."""
         ...
 
-    def denoiser(
-        self, y: Tensor, x_E: Tensor | None, weight_floor: float | None, weight_ceiling: float = 1.0
-    ) -> Denoiser:
+    def denoiser(self, y: Tensor, x_E: Tensor | None, weighing: Weighing = AS_PUBLISHED) -> Denoiser:
         """The denoiser of y given its reference x_E, both in model range [-1, 1]."""
         ...
 

@@ -101,8 +101,8 @@ class ModelCard(BaseModel):
         if quality not in get_args(Quality):
             raise UsageError(f"There is no quality {quality!r}. Choose one of: {', '.join(get_args(Quality))}.")
         if quality == "paper":
-            own = {name: getattr(self.sampling, name) for name in ("weight_floor", "weight_ceiling", "self_ensemble")}
-            return PAPER.model_copy(update=own)
+            kept = {"weight_floor", "weight_ceiling", "weight_tolerance", "self_ensemble"}
+            return PAPER.model_copy(update=self.sampling.model_dump(include=kept))
         if quality == "balanced":
             return self.sampling
         halved = {"sampler": "dpm", "eta": 0.0, "steps": max(1, self.sampling.steps // 2), "self_ensemble": 1}

@@ -14,7 +14,7 @@ import torch
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 from torch import Tensor, nn
 
-from unclouded.diffusion.denoisers import Denoiser, eps_denoiser, fused, x0_denoiser
+from unclouded.diffusion.denoisers import AS_PUBLISHED, Denoiser, Weighing, eps_denoiser, fused, x0_denoiser
 from unclouded.diffusion.schedule import SCHEDULES
 from unclouded.models.conditions import DateMerge, split_condition
 from unclouded.models.light import LightCNP, LightConfig
@@ -111,13 +111,11 @@ class DE(nn.Module):
         return self.prior(self.optical(y)) if self.prior else None
 
     # (9) the CNP's estimate of x0, (11)-(12) fused with the reference by WA
-    def denoiser(
-        self, y: Tensor, x_E: Tensor | None, weight_floor: float | None, weight_ceiling: float = 1.0
-    ) -> Denoiser:
+    def denoiser(self, y: Tensor, x_E: Tensor | None, weighing: Weighing = AS_PUBLISHED) -> Denoiser:
         predict = self.predictor(y, x_E)
         if self.wa is None or x_E is None:
             return predict
-        return fused(predict, self.wa, self.condition(y), x_E, weight_floor, weight_ceiling)
+        return fused(predict, self.wa, self.condition(y), x_E, weighing)
 
     def predictor(self, y: Tensor, x_E: Tensor | None = None) -> Denoiser:
         """The CNP alone as a denoiser; without x_E pure conditional diffusion."""

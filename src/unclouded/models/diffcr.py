@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 
-from unclouded.diffusion.denoisers import Denoised, Denoiser, thresholded
+from unclouded.diffusion.denoisers import AS_PUBLISHED, Denoised, Denoiser, Weighing, thresholded
 from unclouded.diffusion.schedule import SCHEDULES, uniform_in_time
 from unclouded.models.conditions import split_condition
 from unclouded.models.unet import LastConv
@@ -208,9 +208,7 @@ class DiffCR(nn.Module):
     def reference(self, y: Tensor) -> None:
         """None: DiffCR has no reference prior."""
 
-    def denoiser(
-        self, y: Tensor, x_E: Tensor | None = None, weight_floor: float | None = None, weight_ceiling: float = 1.0
-    ) -> Denoiser:
+    def denoiser(self, y: Tensor, x_E: Tensor | None = None, weighing: Weighing = AS_PUBLISHED) -> Denoiser:
         """Predicts x0 from (x_t, t) given the frames y [B, N·bands + sar, H, W]; all in model range [−1, 1].
 
         Raises UncloudedError if y does not hold whole frames.

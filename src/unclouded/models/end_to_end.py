@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
-from unclouded.diffusion.denoisers import Denoiser
+from unclouded.diffusion.denoisers import AS_PUBLISHED, Denoiser, Weighing
 from unclouded.diffusion.schedule import Schedule
 from unclouded.models.registry import build_prior
 
@@ -37,7 +37,5 @@ class EndToEnd(nn.Module):
     def reference(self, y: Tensor) -> Tensor:
         return self.prior(y)
 
-    def denoiser(
-        self, y: Tensor, x_E: Tensor | None, weight_floor: float | None, weight_ceiling: float = 1.0
-    ) -> Denoiser:
+    def denoiser(self, y: Tensor, x_E: Tensor | None, weighing: Weighing = AS_PUBLISHED) -> Denoiser:
         raise TypeError("an end-to-end model has no denoiser: its answer is reference(y)")
