@@ -10,6 +10,7 @@ import rasterio
 import torch
 from rasterio.transform import Affine
 
+from unclouded.diffusion.windows import window_mean
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models.card import ModelCard
 from unclouded.models.de import DE, DEConfig
@@ -81,7 +82,7 @@ def test_samples_give_their_mean_and_standard_deviation() -> None:
 
     restorer.restore(y, sampling=Sampling(steps=2, samples=3), on_step=keep)
     torch.testing.assert_close(three.clear, torch.stack(seen).mean(0), rtol=1e-5, atol=1e-6)
-    torch.testing.assert_close(three.spread, torch.stack(seen).std(0), rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(three.spread, window_mean(torch.stack(seen).var(0), 17).sqrt(), rtol=1e-4, atol=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -111,8 +112,8 @@ def test_several_decodes_of_a_cvae_are_its_uncertainty() -> None:
     assert one.spread is None
     assert many.spread is not None
     assert many.spread.shape == y.shape
-    assert many.spread.max() > 1e-4
-    torch.testing.assert_close(many.clear, one.clear, atol=float(3 * many.spread.max()), rtol=0)
+    assert many.spread.max() > 1e-5
+    torch.testing.assert_close(many.clear, one.clear, atol=float(10 * many.spread.max()), rtol=0)
     alone = restorer.restore(y[1:], [(16, 8)], Sampling(samples=4))
     torch.testing.assert_close(alone.spread, many.spread[1:])
     other = restorer.restore(y[1:], [(16, 8)], Sampling(samples=4, seed=1))

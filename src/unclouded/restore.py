@@ -11,11 +11,12 @@ from unclouded.diffusion.denoisers import Weighing
 from unclouded.diffusion.noise import noise_field
 from unclouded.diffusion.samplers import SAMPLERS, Step, until_settled
 from unclouded.diffusion.schedule import timesteps
+from unclouded.diffusion.windows import window_mean
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard
 from unclouded.models.padding import crop, pad_to_multiple
-from unclouded.sampling import Sampling
+from unclouded.sampling import SPREAD_WINDOW, Sampling
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -32,7 +33,7 @@ class Restored(NamedTuple):
 
     clear: Tensor  # in [0, 1]; the mean over the samples
     w: Tensor | None = None  # mean over steps (or of one chosen step) and samples
-    spread: Tensor | None = None  # standard deviation over the samples (a Restorer's: calibrated), of [0, 1]
+    spread: Tensor | None = None  # deviation over the samples around a pixel (a Restorer's: calibrated), of [0, 1]
     prior: Tensor | None = None  # the reference prior's own answer, in [0, 1]
 
 
@@ -71,9 +72,13 @@ def restore(
         delta = x0 - clear  # Welford's running mean and sum of squares
         clear = clear + delta / (sample + 1)
         squares = squares + delta * (x0 - clear)
-    spread = (squares / (sampling.samples - 1)).sqrt() if sampling.samples > 1 else None
+    spread = _deviation(squares / (sampling.samples - 1)) if sampling.samples > 1 else None
     w = None if weights.value is None else crop(weights.value, height, width)
     return Restored(clear, w, spread, reference)
+
+
+def _deviation(variance: Tensor) -> Tensor:
+    return window_mean(variance, SPREAD_WINDOW).sqrt()
 
 
 def weighing(sampling: Sampling) -> Weighing:
@@ -126,7 +131,7 @@ def _decoded(
         ]
         noise.append(torch.stack(fields).to(y))
     draws = prior.sample(y, noise).float()
-    return Restored(draws.mean(0), spread=draws.std(0), prior=reference)
+    return Restored(draws.mean(0), spread=_deviation(draws.var(0)), prior=reference)
 
 
 def _steps(

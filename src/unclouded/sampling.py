@@ -44,6 +44,8 @@ class Sampling(BaseModel):
 # what commands let one change
 OPTIONS = ("steps", "sampler", "start", "weight_floor", "settle", "self_ensemble", "samples", "seed")
 
+SPREAD_WINDOW = 17  # pixels a side over which the samples' variance is averaged: a few say little of one pixel
+
 PAPER = Sampling()  # Sui et al., section V: DDIM, 50 steps, η = 0.3
 
 Quality = Literal["fast", "balanced", "paper"]  # named points on a model's front of quality against evaluations

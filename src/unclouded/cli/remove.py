@@ -101,7 +101,11 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--report", type=FILE, help="Write a self-contained HTML report here.")
 @click.option("--weights-out", type=FILE, help="Write the weight of the reference prior, the mean over the steps.")
 @click.option("--weights-step", type=int, metavar="K", help="Write the weight of this step, from 1, not the mean.")
-@click.option("--uncertainty-out", type=FILE, help="Write the standard deviation over the samples, in scene units.")
+@click.option(
+    "--uncertainty-out",
+    type=FILE,
+    help="Write the standard deviation over the samples around each pixel, in scene units.",
+)
 @click.option("--cog", is_flag=True, help="Write Cloud Optimized GeoTIFFs, with overviews.")
 @click.option("--stac", is_flag=True, help="Write a STAC Item beside OUTPUT (OUTPUT's name with .json).")
 @click.option("--overwrite", is_flag=True, help="Replace existing outputs.")

@@ -6,7 +6,7 @@ from typing import Any, Literal, Self, get_args
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from unclouded.errors import UsageError
-from unclouded.sampling import PAPER, Quality, Sampling
+from unclouded.sampling import PAPER, SPREAD_WINDOW, Quality, Sampling
 from unclouded.scenes.bands import BandSet
 
 
@@ -111,7 +111,8 @@ class ModelCard(BaseModel):
 
 def spread_meaning(card: ModelCard | None, samples: int) -> str:
     """What "±" means for `samples` draws of a model, in a sentence for reports."""
-    plain = f"± is the standard deviation over {samples} samples"
+    around = f"{SPREAD_WINDOW} × {SPREAD_WINDOW} pixels"
+    plain = f"± is the standard deviation over {samples} samples (root mean square over {around} around each)"
     if card is None or not card.spread_scale:
         return f"{plain}, which was not compared with true errors for this model."
     factors = ", ".join(f"{n} {f:.3g}" for n, f in zip(card.bands.names, card.spread_scale, strict=True))
