@@ -42,7 +42,17 @@ class Sampling(BaseModel):
 
 
 # what commands let one change
-OPTIONS = ("steps", "sampler", "start", "weight_floor", "settle", "self_ensemble", "samples", "seed")
+OPTIONS = (
+    "steps",
+    "sampler",
+    "start",
+    "weight_floor",
+    "weight_tolerance",
+    "settle",
+    "self_ensemble",
+    "samples",
+    "seed",
+)
 
 SPREAD_WINDOW = 17  # pixels a side over which the samples' variance is averaged: a few say little of one pixel
 

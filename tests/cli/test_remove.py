@@ -23,6 +23,7 @@ def test_quality_names_the_sampling_and_steps_and_sampler_change_it(remove: Any,
         ("--quality", "fast"): Sampling(sampler="dpm", steps=3, weight_floor=0.5),
         ("--quality", "paper"): Sampling(sampler="ddim", steps=50, weight_floor=0.5),
         ("--quality", "paper", "--steps", 20, "--weight-floor", 0.3): Sampling(sampler="ddim", steps=20),
+        ("--quality", "paper", "--weight-tolerance", 0.1): Sampling(steps=50, weight_floor=0.5, weight_tolerance=0.1),
     }
     for options, sampling in expected.items():
         assert remove(source, tmp_path / "out.tif", "--overwrite", *options)[0] == 0

@@ -83,6 +83,7 @@ BAD_OPTIONS = [
     (["--start", "0"], "--start 0 is not possible", 2),
     (["--sampler", "euler"], "--sampler euler", 2),
     (["--weight-floor", "2"], "--weight-floor 2", 2),
+    (["--weight-tolerance", "0"], "--weight-tolerance 0", 2),
     (["--settle", "0"], "--settle 0", 2),
     (["--self-ensemble", "3"], "--self-ensemble 3", 2),
     (["--weights-out", "{}/w.tif", "--settle", "0.01"], "tiles take different steps", 2),

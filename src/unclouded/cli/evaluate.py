@@ -61,6 +61,8 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--sampler", type=click.Choice(["ddim", "ddpm", "dpm", "unipc"]), help="Instead of the quality's.")
 @click.option("--start", type=click.IntRange(min=1), help="Warm start: begin at this step, from the noised prior.")
 @click.option("--weight-floor", type=click.FloatRange(0, 1), help="Least weight of the prior (default: the model's).")
+@click.option("--weight-tolerance", type=float, metavar="RMS",
+              help="Halve the prior's weight where the two estimates lie so far apart, of [0, 1].")  # fmt: skip
 @click.option("--settle", type=float, metavar="RMS", help="Finish an image where a step moves it by no more than this.")
 @click.option("--self-ensemble", type=int, metavar="1|2|4|8",
               help="Average the prior over so many turned and flipped copies (default: the model's).")  # fmt: skip

@@ -63,6 +63,8 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--sampler", help="ddim, ddpm, dpm or unipc, instead of the quality's.")
 @click.option("--start", type=int, metavar="T0", help="Warm start: begin at this step, from the noised prior.")
 @click.option("--weight-floor", type=float, help="Least weight of the reference prior, 0 to 1.")
+@click.option("--weight-tolerance", type=float, metavar="RMS",
+              help="Halve the prior's weight where the two estimates lie so far apart, of [0, 1].")  # fmt: skip
 @click.option(
     "--settle", type=float, metavar="RMS", help="Finish a tile early where a step moves it by no more than this."
 )

@@ -156,8 +156,8 @@ def base() -> Recipe:
             "weights": Stage(steps=300, size=128, lr=3e-4, ema=0.99, **_STEP),
             "joint": _joint(800, 2e-4, detail=1),
         },
-        # a share of each estimate errs less than either, and W knows little of where which is better
-        sampling=_ONE_STEP.model_copy(update={"weight_floor": 0.75}),
+        # a share of each estimate errs less than either; where they lie far apart, the prior is out of its depth
+        sampling=_ONE_STEP.model_copy(update={"weight_floor": 0.75, "weight_tolerance": 0.05}),
         limits=(
             "Real Sentinel-2 under opaque cloud comes out too bright in three bands; with near infrared rgbn is better",
             *_LIMITS,
