@@ -184,10 +184,24 @@ def test_a_known_layout_its_part_and_chosen_bands(capsys, tmp_path, model):
 
 def test_two_runs_are_compared_image_by_image(capsys, rice, model, tmp_path):
     run(capsys, "evaluate", "--input", "--data", rice, "--out", tmp_path)
-    arguments = ("--against", tmp_path / "per_image.csv", "--json")
-    result = json.loads(run(capsys, "evaluate", "--input", "--data", rice, *arguments)[1])["against"]
-    assert result["psnr"]["difference"] == 0
-    assert result["psnr"]["p_value"] == 1
+    for other in (tmp_path / "per_image.csv", tmp_path):
+        arguments = ("--against", other, "--json")
+        result = json.loads(run(capsys, "evaluate", "--input", "--data", rice, *arguments)[1])["against"]
+        assert result["psnr"]["difference"] == 0
+        assert result["psnr"]["p_value"] == 1
+
+
+def test_a_run_is_compared_with_the_one_that_it_replaces(capsys, rice, model, tmp_path):
+    run(capsys, "evaluate", "--input", "--data", rice, "--out", tmp_path)
+    arguments = ("--model", model, "--data", rice, "--out", tmp_path, "--against", tmp_path, "--json")
+    assert json.loads(run(capsys, "evaluate", *arguments)[1])["against"]["psnr"]["difference"] != 0
+
+
+def test_what_is_no_run_to_compare_with_is_refused_before_anything_is_scored(capsys, rice, tmp_path):
+    code, _, err = run(capsys, "evaluate", "--input", "--data", rice, "--out", tmp_path / "o", "--against", tmp_path)
+    assert code == 1
+    assert "not a per-image CSV" in err
+    assert not (tmp_path / "o").exists()
 
 
 @pytest.mark.parametrize(

@@ -116,3 +116,13 @@ def test_the_rank_within_an_image_does_not_see_differences_between_images() -> N
     assert found.rank_correlation > 0.5
     assert abs(found.rank_correlation_within) < 0.1
     assert found.coverage_apart == {}
+
+
+def test_the_rank_is_that_of_the_scaled_spread() -> None:
+    rng, calibrator = np.random.default_rng(0), Calibrator()
+    deviation = rng.uniform(0.01, 0.1, (2, 90, 90))
+    spread = deviation * np.array([1.0, 0.001])[:, None, None]  # a band whose samples hardly differ
+    calibrator.feed(deviation * rng.standard_normal(deviation.shape), np.zeros_like(spread), spread)
+    found = calibrator.result()
+    assert found.rank_correlation == pytest.approx(found.rank_correlation_within)  # one image
+    assert found.rank_correlation > 0.35

@@ -10,7 +10,7 @@ from unclouded.datasets import miniature
 from unclouded.datasets.pairs import read_pairs
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.evaluation import methods, metrics
-from unclouded.evaluation.evaluate import Score, compare_with, evaluate, spread_out, summarise, write_csv
+from unclouded.evaluation.evaluate import Score, compare_with, evaluate, read_csv, spread_out, summarise, write_csv
 from unclouded.evaluation.methods import Input, Output, to_unit
 from unclouded.scenes.bands import BandSet
 
@@ -102,15 +102,15 @@ def test_paired_tests_join_by_stem(rice, tmp_path):
     pairs = read_pairs(rice)
     better, worse = (list(evaluate(Dimmer(share), pairs, metrics.paper)) for share in (0.8, 1.0))
     write_csv(tmp_path / "per_image.csv", worse[::-1])
-    result = compare_with(better, tmp_path / "per_image.csv")
+    result = compare_with(better, read_csv(tmp_path))
     expected = np.mean([a.values["psnr"] - b.values["psnr"] for a, b in zip(better, worse, strict=True)])
     assert result["psnr"].difference == pytest.approx(expected)
     assert set(result) == {"psnr", "ssim", "mae"}
     with pytest.raises(UsageError, match="none of the 1 images"):
-        compare_with([Score("z", 9, 9, 0, {"psnr": 1.0})], tmp_path / "per_image.csv")
+        compare_with([Score("z", 9, 9, 0, {"psnr": 1.0})], read_csv(tmp_path / "per_image.csv"))
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UncloudedError, match=r"x\.csv is not a per-image CSV"):
-        compare_with(better, tmp_path / "x.csv")
+        read_csv(tmp_path / "x.csv")
 
 
 def test_bands_are_chosen_by_number(tmp_path):

@@ -48,7 +48,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--prior-only", is_flag=True, help="Score the model's reference prior, without diffusion.")
 @click.option("--no-prior", is_flag=True, help="Sample the model without its prior: pure conditional diffusion.")
 @click.option("--input", "input_only", is_flag=True, help="Score the cloudy input itself.")
-@click.option("--against", type=click.Path(path_type=Path), help="per_image.csv of another run: test the difference.")
+@click.option("--against", type=click.Path(path_type=Path), help="--out of another run: test the difference.")
 @click.option("--bands", callback=_bands, help="Bands of the files, counted from 1, in the model's order: 4,3,2.")
 @click.option("--cloud-threshold", type=click.FloatRange(0, 1), default=0.1, show_default=True,
               help="A pixel is cloudy where a band differs from the clear image by more.")  # fmt: skip
@@ -82,7 +82,7 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
     """
     from unclouded.datasets.pairs import read_pairs, read_targets
     from unclouded.evaluation import metrics
-    from unclouded.evaluation.evaluate import spread_out
+    from unclouded.evaluation.evaluate import read_csv, spread_out
 
     metrics.protocol(protocol)
     _check_metrics(protocol, options)
@@ -90,6 +90,7 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
         raise UsageError("--prior-only, --no-prior and --input exclude each other. Give one of them.")
     targets = None if options["dataset"] else read_targets(data)
     _check_calibrate(model, options)
+    other = None if options["against"] is None else read_csv(options["against"])  # before --out may replace it
     pairs = [] if targets else read_pairs(data, split, options["dataset"], options["drop_leaks"])
     pairs = spread_out(pairs, options["limit"])
     if out is not None:
@@ -103,7 +104,7 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
         summary = facts | {"n": 0, "protocol": protocol, "metrics": {}}
     else:
         scores, whole = _score(method, pairs, protocol, out, options)
-        summary = facts | _summary(scores, protocol, method, split, options) | whole
+        summary = facts | _summary(scores, protocol, method, split, options, other) | whole
         _show(summary)
         if options["calibrate"] is not None:
             _store_calibration(model, options["calibrate"], summary)
@@ -229,7 +230,12 @@ def _restore_only(
 
 
 def _summary(
-    scores: "list[Score]", protocol: str, method: "Method", split: str | None, options: dict[str, Any]
+    scores: "list[Score]",
+    protocol: str,
+    method: "Method",
+    split: str | None,
+    options: dict[str, Any],
+    other: dict[str, dict[str, float]] | None,
 ) -> dict[str, Any]:
     from unclouded.datasets.splits import hash_stems
     from unclouded.evaluation.evaluate import as_json, compare_with, summarise
@@ -250,8 +256,8 @@ def _summary(
         "cloud_threshold": options["cloud_threshold"],
         "sampling": method.sampling.model_dump() if isinstance(method, Model) else None,
     }
-    if options["against"] is not None:
-        tests = compare_with(scores, options["against"])
+    if other is not None:
+        tests = compare_with(scores, other)
         summary["against"] = {"file": str(options["against"])} | {n: t._asdict() for n, t in wanted(tests).items()}
     return summary
 

@@ -30,9 +30,9 @@ class Calibration(NamedTuple):
     """What `Calibrator.result` found, per band and (rank correlation, reliability) over all."""
 
     pixels: int
-    rank_correlation: float  # Spearman's, between spread and |error|
-    rank_correlation_within: float  # the same within an image, mean over the images
     scale: list[float]  # factor per band for the spread
+    rank_correlation: float  # Spearman's, between the spread so scaled and |error|
+    rank_correlation_within: float  # the same within an image, mean over the images
     coverage: dict[str, list[float]]  # nominal level -> share of pixels inside, per band, as sampled
     coverage_scaled: dict[str, list[float]]  # the same after scaling
     coverage_held_out: dict[str, list[float]]  # each half of the images scaled by the other's fit; {} for one image
@@ -74,9 +74,9 @@ class Calibrator:
         scaled = spread * scale[:, None]
         return Calibration(
             pixels=error.size,
-            rank_correlation=rank_correlation(spread.ravel(), error.ravel()),
             scale=scale.tolist(),
-            rank_correlation_within=self._rank_within(),
+            rank_correlation=rank_correlation(scaled.ravel(), error.ravel()),
+            rank_correlation_within=self._rank_within(scale),
             coverage={f"{nominal:g}": coverage(error, spread, nominal).tolist() for nominal in levels},
             coverage_scaled={f"{nominal:g}": coverage(error, scaled, nominal).tolist() for nominal in levels},
             coverage_held_out=self._held_out(level, levels),
@@ -88,8 +88,9 @@ class Calibrator:
         """|error| and spread of some of the images, [C, n]."""
         return np.concatenate(self._errors[images], axis=1), np.concatenate(self._spreads[images], axis=1)
 
-    def _rank_within(self) -> float:
-        each = [rank_correlation(s.ravel(), e.ravel()) for s, e in zip(self._spreads, self._errors, strict=True)]
+    def _rank_within(self, scale: Array) -> float:
+        scaled = (spread * scale[:, None] for spread in self._spreads)
+        each = [rank_correlation(s.ravel(), e.ravel()) for s, e in zip(scaled, self._errors, strict=True)]
         known = [rank for rank in each if np.isfinite(rank)]
         return float(np.mean(known)) if known else float("nan")
 

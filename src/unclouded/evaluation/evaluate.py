@@ -2,7 +2,7 @@
 
 import csv
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -159,7 +159,8 @@ def write_csv(path: Path, scores: Sequence[Score]) -> None:
 
 
 def read_csv(path: Path) -> dict[str, dict[str, float]]:
-    """Stem -> metrics, of a file that `write_csv` wrote."""
+    """Stem -> metrics, of a file that `write_csv` wrote, or of the folder that `unclouded evaluate --out` did."""
+    path = path / "per_image.csv" if path.is_dir() else path
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
@@ -171,12 +172,13 @@ def read_csv(path: Path) -> dict[str, dict[str, float]]:
         ) from error
 
 
-def compare_with(scores: Sequence[Score], path: Path) -> dict[str, Comparison]:
-    """Paired test of these scores minus those in another evaluation's per_image.csv, on the images of both."""
-    other = read_csv(path)
+def compare_with(scores: Sequence[Score], other: Mapping[str, Mapping[str, float]]) -> dict[str, Comparison]:
+    """Paired test of these scores minus another evaluation's (`read_csv`), on the images of both."""
     shared = [score for score in scores if score.stem in other]
     if not shared:
-        raise UsageError(f"{path} has none of the {len(scores)} images that were scored. Compare runs on one data set.")
+        raise UsageError(
+            f"The other run has none of the {len(scores)} images that were scored. Compare runs on one data set."
+        )
     parts = {name for pair in ratios(shared[0].values).values() for name in pair}
     names = [n for n in shared[0].values if n in other[shared[0].stem] and _whole(n) and n not in parts]
 

@@ -56,7 +56,7 @@ class SpreadCalibration(BaseModel):
     level: float
     coverage_raw: tuple[float, ...]  # per band, before scaling
     coverage_held_out: tuple[float, ...]
-    rank_correlation: float | None  # Spearman's, between spread and |error|
+    rank_correlation: float | None  # Spearman's, between the scaled spread and |error|
     rank_correlation_within: float | None = None  # the same within an image, mean over the images
     coverage_apart: dict[str, float] = {}
     reliability: dict[str, tuple[float, ...]] = {}
