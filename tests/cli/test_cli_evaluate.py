@@ -250,6 +250,15 @@ def test_a_missing_backbone_is_a_sentence_and_not_a_silent_skip(capsys, rice):
         assert "nowhere.pt" in err
 
 
+def test_a_calibration_that_fails_costs_no_scores(capsys, rice, model, tmp_path):
+    asked = ("evaluate", "--model", model, "--data", rice, "--samples", 2, "--limit", 1, "--out", tmp_path / "o")
+    code, out, err = run(capsys, *asked, "--calibrate", tmp_path / "c.safetensors", "--json")
+    assert code == 1
+    assert "One image cannot show" in err
+    assert json.loads(out) == json.loads((tmp_path / "o" / "summary.json").read_text())
+    assert not (tmp_path / "c.safetensors").exists()
+
+
 def test_a_calibrated_model_carries_its_factors_and_what_they_cover(capsys, rice, model, tmp_path):
     from unclouded.models import store
     from unclouded.restore import load

@@ -111,6 +111,9 @@ def test_paired_tests_join_by_stem(rice, tmp_path):
     (tmp_path / "x.csv").write_text("a,b\n1,2\n")
     with pytest.raises(UncloudedError, match=r"x\.csv is not a per-image CSV"):
         read_csv(tmp_path / "x.csv")
+    (tmp_path / "x.csv").write_text("")
+    with pytest.raises(UncloudedError, match="it has no rows"):
+        read_csv(tmp_path / "x.csv")
 
 
 def test_bands_are_chosen_by_number(tmp_path):

@@ -106,12 +106,12 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
         scores, whole = _score(method, pairs, protocol, out, options)
         summary = facts | _summary(scores, protocol, method, split, options, other) | whole
         _show(summary)
-        if options["calibrate"] is not None:
-            _store_calibration(model, options["calibrate"], summary)
     if out is not None:
         (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if options["as_json"]:
         click.echo(json.dumps(summary))
+    if options["calibrate"] is not None:
+        _store_calibration(model, options["calibrate"], summary)
 
 
 def _asked_for_model() -> bool:

@@ -164,6 +164,8 @@ def read_csv(path: Path) -> dict[str, dict[str, float]]:
     try:
         with path.open(newline="", encoding="utf-8") as file:
             rows = list(csv.DictReader(file))
+        if not rows:
+            raise ValueError("it has no rows")
         skip = {"stem", "height", "width", "cloud_share"}
         return {row["stem"]: {k: float(v) for k, v in row.items() if k not in skip and v} for row in rows}
     except (OSError, KeyError, ValueError, csv.Error) as error:
