@@ -103,7 +103,8 @@ def run_demo(
     _write_comparison(files["comparison"], scene, clear)
     seconds = {"generate": generated - started, "remove": restored - generated}
     result = DemoResult(files, model, scores, {name: round(value, 1) for name, value in seconds.items()})
-    files["scores"].write_text(json.dumps(result.summary(), indent=1) + "\n", encoding="utf-8")
+    with writing(files["scores"]):
+        files["scores"].write_text(json.dumps(result.summary(), indent=1) + "\n", encoding="utf-8")
     return result
 
 

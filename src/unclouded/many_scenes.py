@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.scenes.failures import make_folder, writing
 from unclouded.scenes.partial import partial_folder
 from unclouded.scenes.provenance import file_facts
 
@@ -69,7 +70,7 @@ def restore_many(scenes: Sequence[Path], folder: Path, restore: Restore, resume:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, and several scenes need a folder. Give OUTPUT the name of a folder.")
     outputs = output_names(scenes, folder)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     known = _read_manifest(folder) if resume else {}
     for scene, output in zip(scenes, outputs, strict=True):
         earlier = known.get(str(output))
@@ -102,5 +103,6 @@ def _read_manifest(folder: Path) -> dict[str, Outcome]:
 
 def _write_manifest(folder: Path, known: dict[str, Outcome]) -> None:
     fresh = folder / f".{MANIFEST}.new"
-    fresh.write_text(json.dumps([outcome.model_dump() for outcome in known.values()], indent=1))
-    fresh.replace(folder / MANIFEST)
+    with writing(folder / MANIFEST):
+        fresh.write_text(json.dumps([outcome.model_dump() for outcome in known.values()], indent=1))
+        fresh.replace(folder / MANIFEST)

@@ -2,11 +2,13 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 import unclouded
 from unclouded.cli import VERBS, main
+from unclouded.datasets import miniature
 from unclouded.errors import UncloudedError, UsageError
 
 
@@ -53,6 +55,31 @@ def test_wrong_use_is_one_message_and_an_exit_code(
     assert stop.value.code == code
     assert message in error
     assert "Traceback" not in error
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["evaluate", "--input", "--data", "PAIRS"],
+        ["paper", "table5", "--models", "PAIRS"],
+        ["paper", "table10"],
+        ["paper", "fig9", "--data", "PAIRS"],
+        ["paper", "fig6", "--model", "base", "--data", "PAIRS"],
+        ["train", "own", "--data", "PAIRS"],
+        ["data", "simulate", "--landscapes", "1"],
+    ],
+)
+def test_a_file_where_a_folder_is_wanted_is_refused_before_the_work(
+    arguments: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pairs, out = miniature.generate("rice1", tmp_path / "pairs", pairs=2, size=32), tmp_path / "out"
+    out.write_text("mine")
+    command = [str(pairs) if a == "PAIRS" else a for a in arguments]
+    with pytest.raises(SystemExit) as exit_:
+        main([*command, str(out)] if command[0] == "data" else [*command, "--out", str(out)])
+    assert exit_.value.code == 1
+    assert str(out) in capsys.readouterr().err
+    assert out.read_text() == "mine"
 
 
 def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -230,7 +230,8 @@ def test_figures_write_a_picture_and_its_numbers(capsys, tiny_models, tiny_rice,
         assert [row[0] for row in rows[1:]][:3] == ["0", "0.1", "0.2"]
         assert len({row[1] for row in rows[1:]}) > (5 if model != "base" else 1)  # the floor matters
     if name == "fig8":
-        assert all(0.3 <= float(row[3]) <= float(row[2]) <= float(row[4]) <= 1 for row in rows[1:])
+        least = 0 if model == "base" else 0.3  # base's W may yield below the floor
+        assert all(least <= float(row[3]) <= float(row[2]) <= float(row[4]) <= 1 for row in rows[1:])
 
 
 def test_figures_are_sampled_as_in_the_paper(capsys, tiny_rice, tmp_path):

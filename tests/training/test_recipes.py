@@ -86,6 +86,13 @@ def test_setting_sentinel_1_widens_what_sees_it(name: str, sar: int, same: str) 
     assert recipe(name, [f"model.sar={sar}"]).model == recipe(same).model
 
 
+@pytest.mark.parametrize("field", ["sources", "validation", "stages"])
+def test_a_recipe_of_nothing_is_refused(field: str) -> None:
+    empty = "{}" if field == "stages" else "[]"
+    with pytest.raises(UsageError, match=f"{field} cannot be .*at least 1 item"):
+        recipe("own", [f"{field}={empty}"])
+
+
 def test_widths_that_are_set_too_stay() -> None:
     with pytest.raises(UsageError, match="the CNP must take 28 channels"):
         recipe("de-msda-sen12ms-cr", ["model.sar=2", "model.cnp.in_channels=26"])

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UsageError
 
 if TYPE_CHECKING:
     from unclouded.datasets.pairs import Pair
@@ -83,6 +83,7 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
     from unclouded.datasets.pairs import read_pairs, read_targets
     from unclouded.evaluation import metrics
     from unclouded.evaluation.evaluate import read_csv, spread_out
+    from unclouded.scenes.failures import make_folder, writing
 
     metrics.protocol(protocol)
     _check_metrics(protocol, options)
@@ -94,7 +95,7 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
     pairs = [] if targets else read_pairs(data, split, options["dataset"], options["drop_leaks"])
     pairs = spread_out(pairs, options["limit"])
     if out is not None:
-        _make_folder(out)
+        make_folder(out)
     method = _method(model, options)
     facts = {"model": None if options["input_only"] and not _asked_for_model() else model, "data": str(data)}
     if targets and options["calibrate"] is not None:
@@ -107,7 +108,9 @@ def evaluate(model: str, data: Path, split: str | None, protocol: str, out: Path
         summary = facts | _summary(scores, protocol, method, split, options, other) | whole
         _show(summary)
     if out is not None:
-        (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
+        path = out / "summary.json"
+        with writing(path):
+            path.write_text(json.dumps(summary, indent=2) + "\n", encoding="utf-8")
     if options["as_json"]:
         click.echo(json.dumps(summary))
     if options["calibrate"] is not None:
@@ -283,17 +286,9 @@ def _image_folder(out: Path | None, wanted: bool) -> Path | None:
         return None
     if out is None:
         raise UsageError("Restored images need a folder. Give --out.")
-    return _make_folder(out / "restored")
+    from unclouded.scenes.failures import make_folder
 
-
-def _make_folder(folder: Path) -> Path:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UncloudedError(
-            f"{folder} cannot be made: {error.strerror}. Choose a folder that you may write."
-        ) from error
-    return folder
+    return make_folder(out / "restored")
 
 
 def _progress(items: Iterable[T], total: int) -> Iterator[T]:

@@ -91,6 +91,7 @@ def _score_table(name: str) -> None:
         from unclouded.evaluation import paper as tables
         from unclouded.evaluation.cells import Setting, run
         from unclouded.evaluation.table_files import lacking, write
+        from unclouded.scenes.failures import make_folder
 
         metrics.protocol(options["protocol"])
         wanted = tables.get(name)
@@ -101,6 +102,7 @@ def _score_table(name: str) -> None:
         data = _read_data(wanted.data, _pairs_of(folders), _pairs_of(splits), options["limit"])
         named = {key: options[key] for key in ("out", "protocol", "lpips", "fid", "device")}
         setting = Setting(models, data, sampling=_changes(options), **named)
+        make_folder(options["out"])
         cells = []
         for cell in run(wanted, setting):
             cells.append(cell)
@@ -164,7 +166,9 @@ def _read_data(
 def table10(size: int, steps: int, repeats: int, only: tuple[str, ...], device: str, out: Path, as_json: bool) -> None:
     """Table X: operations, memory, parameters and speed of each method, measured on this machine."""
     from unclouded.evaluation import costs
+    from unclouded.scenes.failures import make_folder
 
+    make_folder(out)
     rows = []
     for row in costs.measure_all(size, steps, repeats, only, device):
         rows.append(row)
@@ -190,12 +194,14 @@ def _figure(name: str) -> None:
         from unclouded.evaluation.whole import Whole
         from unclouded.restore import load
         from unclouded.sampling import changed
+        from unclouded.scenes.failures import make_folder
 
         protocol = metrics.protocol(options["protocol"])
         pairs = spread_out(read_pairs(data, split, options["dataset"]), options["limit"])
         pairs = select(pairs, [stem], data) if stem else pairs
         restorer = load(model, device=options["device"])
         sampling = changed(restorer.card.at("paper"), _changes(options))
+        make_folder(options["out"])
         if name == "fig11":
             more = Whole.open(options["protocol"], options["lpips"], None).per_image
             made = figures.metrics_over_floor(restorer, pairs, sampling, options["out"], protocol, more=more)
@@ -240,6 +246,7 @@ def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, st
     from unclouded.evaluation.metrics import protocol
     from unclouded.restore import load
     from unclouded.sampling import changed
+    from unclouded.scenes.failures import make_folder
 
     name = str(click.get_current_context().info_name)  # fig6 or fig7
     score = protocol(options["protocol"])
@@ -251,6 +258,7 @@ def fig6(models: tuple[str, ...], prior: bool, data: Path, split: str | None, st
         if prior:
             methods[f"{restorer.card.name}: prior"] = Prior(restorer)
         methods[restorer.card.name] = Model(restorer, changed(restorer.card.sampling, _changes(options)))
+    make_folder(options["out"])
     ranking = methods[list(methods)[1 if prior else 0]]
     groups = {name: [pair.stem for pair in pairs]}
     if extremes is not None:

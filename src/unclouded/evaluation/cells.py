@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from unclouded.errors import UsageError
 from unclouded.evaluation.paper import Row, Table
+from unclouded.scenes.failures import make_folder, writing
 
 if TYPE_CHECKING:
     from unclouded.datasets.pairs import Pair
@@ -77,10 +78,10 @@ def _cell(row: Row, data: str, shrink: int, metrics: Sequence[str], setting: Set
     if kept.is_file():
         return Cell(row.title, *json.loads(kept.read_text(encoding="utf-8")))
     cell = _measure(row.title, data, shrink, metrics, path, what, setting)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    partial = kept.with_suffix(".part")
-    partial.write_text(json.dumps(cell[1:]), encoding="utf-8")
-    partial.replace(kept)
+    partial = make_folder(kept.parent) / f"{kept.stem}.part"
+    with writing(kept):
+        partial.write_text(json.dumps(cell[1:]), encoding="utf-8")
+        partial.replace(kept)
     return cell
 
 

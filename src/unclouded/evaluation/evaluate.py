@@ -16,6 +16,7 @@ from unclouded.evaluation.methods import Method, choose_bands, to_unit
 from unclouded.evaluation.metrics import Mask, Protocol, ratios
 from unclouded.evaluation.statistics import Comparison, Interval, bootstrap, bootstrap_ratio, compare
 from unclouded.scenes.bands import backscatter
+from unclouded.scenes.failures import writing
 
 Array = NDArray[np.float32]
 CLOUD_THRESHOLD = 0.1  # a pixel counts as cloudy where a band differs from the clear image by more than this, of [0, 1]
@@ -150,7 +151,7 @@ def as_json(interval: Interval) -> dict[str, float | None]:
 def write_csv(path: Path, scores: Sequence[Score]) -> None:
     """One line an image, so that any other summary can be made from it."""
     names = list(dict.fromkeys(name for score in scores for name in score.values))
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with writing(path), path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(["stem", "height", "width", "cloud_share", *names])
         for s in scores:

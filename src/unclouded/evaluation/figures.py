@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UsageError
+from unclouded.scenes.failures import make_folder, writing
 
 if TYPE_CHECKING:
     from unclouded.datasets.pairs import Pair
@@ -206,13 +207,8 @@ def _show(axis: Any, image: Array, title: str) -> None:
 
 
 def _save(figure: Any, out: Path, name: str, header: list[str], rows: list[list[Any]]) -> list[Path]:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
+    with writing(make_folder(out)):
         figure.savefig(out / f"{name}.png", dpi=150)
         with (out / f"{name}.csv").open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([header, *rows])
-    except OSError as error:
-        raise UncloudedError(
-            f"{out} cannot be written: {error.strerror}. Choose a folder that you may write."
-        ) from error
     return [out / f"{name}.png", out / f"{name}.csv"]

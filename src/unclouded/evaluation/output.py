@@ -9,6 +9,7 @@ from unclouded.datasets.images import write_tiff
 from unclouded.evaluation.methods import to_unit
 from unclouded.evaluation.metrics import to_uint8
 from unclouded.scenes.bands import BandSet
+from unclouded.scenes.failures import writing
 
 
 def save_image(folder: Path, stem: str, restored: NDArray[np.float32], dtype: DTypeLike, bands: BandSet | None) -> Path:
@@ -21,7 +22,9 @@ def save_image(folder: Path, stem: str, restored: NDArray[np.float32], dtype: DT
         from PIL import Image
 
         path = folder / f"{stem}.png"
-        Image.fromarray(pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))).save(path)
+        shown = pixels[0] if len(pixels) == 1 else np.ascontiguousarray(pixels.transpose(1, 2, 0))
+        with writing(path):
+            Image.fromarray(shown).save(path)
         return path
     path = folder / f"{stem}.tif"
     write_tiff(path, pixels)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.errors import UsageError
 from unclouded.evaluation.evaluate import Score
+from unclouded.scenes.failures import make_folder, writing
 
 LINE = 14  # pixels of a caption
 
@@ -43,11 +44,9 @@ def sheet(rows: Mapping[str, Sequence[NDArray[Any]]], columns: Sequence[str], pa
         draw.text((2, top + 1), caption, fill="black")
         for c, image in enumerate(images):
             canvas.paste(_fitted(image, side), (c * (side + 2), top + LINE))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
+    with writing(path):
         canvas.save(path)
-    except OSError as error:
-        raise UncloudedError(f"{path} cannot be written ({error}). Choose a folder that you may write.") from error
     return path
 
 

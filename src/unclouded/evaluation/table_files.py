@@ -7,6 +7,7 @@ from pathlib import Path
 
 from unclouded.evaluation.cells import NOT_RUN, Cell
 from unclouded.evaluation.paper import Table, published
+from unclouded.scenes.failures import make_folder, writing
 
 DIGITS = {"psnr": 2, "ssim": 3, "lpips": 4, "fid": 2}
 
@@ -48,12 +49,12 @@ def _texts(table: Table, cell: Cell) -> Iterator[str]:
 
 def write_rows(out: Path, name: str, title: str, note: str, rows: Sequence[Sequence[str]]) -> dict[str, Path]:
     """OUT/NAME.csv, .md and .tex of these rows, the first being their header; the latter two with title and note."""
-    out.mkdir(parents=True, exist_ok=True)
-    paths = {kind: out / f"{name}.{kind}" for kind in ("csv", "md", "tex")}
-    with paths["csv"].open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows(rows)
-    paths["md"].write_text(_markdown(title, note, rows), encoding="utf-8")
-    paths["tex"].write_text(_latex(title, note, rows), encoding="utf-8")
+    paths = {kind: make_folder(out) / f"{name}.{kind}" for kind in ("csv", "md", "tex")}
+    with writing(out):
+        with paths["csv"].open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+        paths["md"].write_text(_markdown(title, note, rows), encoding="utf-8")
+        paths["tex"].write_text(_latex(title, note, rows), encoding="utf-8")
     return paths
 
 

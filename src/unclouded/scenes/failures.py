@@ -85,5 +85,14 @@ def writing(name: str | Path) -> Iterator[None]:
         raise UncloudedError(f"{name} could not be written ({_short(str(error))}). Choose another place.") from error
 
 
+def make_folder(folder: Path) -> Path:
+    """`folder`, made with its parents if it is not there. Raises UncloudedError if it cannot be."""
+    if folder.exists() and not folder.is_dir():
+        raise UncloudedError(f"{folder} is a file where a folder is wanted. Give another name.")
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def no_room(name: str | Path) -> NoRoomError:
     return NoRoomError(f"The disk became full while {name} was written. Make room, then run again with --resume.")

@@ -23,6 +23,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
 from unclouded.models.base import RestorationModel
 from unclouded.models.card import TrainingRecord
+from unclouded.scenes.failures import make_folder, writing
 from unclouded.training.checkpoint import load_checkpoint, save_checkpoint
 from unclouded.training.data import Examples, batches
 from unclouded.training.export import write_model
@@ -62,7 +63,7 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
             f"The recipe {recipe.name} has no stage {unknown.pop()!r}. It has: {', '.join(recipe.stages)}."
         )
     deadline = time.monotonic() + 60 * run.max_minutes
-    run.out.mkdir(parents=True, exist_ok=True)
+    make_folder(run.out)
     fabric = _fabric(run)
     torch.manual_seed(recipe.seed)
     model = recipe.build()
@@ -321,7 +322,7 @@ class _Log:
         self.since.clear()
         logged = Progress(**(asdict(progress) | {"losses": means}))
         if self.write:
-            with self.path.open("a") as file:
+            with writing(self.path), self.path.open("a") as file:
                 file.write(json.dumps(asdict(logged)) + "\n")
         return logged
 

@@ -17,6 +17,7 @@ from unclouded.models.base import RestorationModel
 from unclouded.models.de import DE
 from unclouded.models.padding import crop, pad_to_multiple
 from unclouded.restore import restore
+from unclouded.scenes.failures import make_folder, writing
 from unclouded.training.data import fixed_pairs
 from unclouded.training.pools import shrink
 from unclouded.training.sources import open_pool
@@ -80,8 +81,9 @@ def _sample_cnp(model: DE, y: Tensor) -> Tensor:
 
 def _write_picture(path: Path, rows: list[NDArray[np.uint8]]) -> None:
     """cloudy | restored | clear, one pair a row; the first three bands (or the first, grey)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     width = min(row.shape[2] for row in rows)
     sheet = np.concatenate([row[:, :, :width] for row in rows], axis=1)
     shown = sheet[:3] if len(sheet) >= 3 else np.repeat(sheet[:1], 3, axis=0)
-    Image.fromarray(np.ascontiguousarray(np.moveaxis(shown, 0, -1))).save(path)
+    with writing(path):
+        Image.fromarray(np.ascontiguousarray(np.moveaxis(shown, 0, -1))).save(path)

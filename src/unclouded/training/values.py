@@ -135,10 +135,10 @@ class Recipe(_Value):
     model: ModelConfig
     bands: tuple[str, ...] = ("red", "green", "blue")
     units: Literal["display", "reflectance"] = "display"
-    sources: tuple[Source, ...]
-    validation: tuple[Source, ...]
+    sources: tuple[Source, ...] = Field(min_length=1)
+    validation: tuple[Source, ...] = Field(min_length=1)
     validation_limit: int = Field(16, ge=1)
-    stages: dict[StageName, Stage]
+    stages: dict[StageName, Stage] = Field(min_length=1)
     sampling: Sampling = PAPER
     seed: int = Field(0, ge=0)
     perceptual: str | None = None
