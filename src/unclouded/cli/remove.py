@@ -157,12 +157,13 @@ def remove(
 
 def _one(input: str, output: Path, settings: dict[str, Any], options: dict[str, Any], as_json: bool) -> None:
     from unclouded.restore_scene import restore_scene
+    from unclouded.scenes.failures import NoRoomError
     from unclouded.scenes.partial import partial_folder
 
     try:
         with _progress(as_json) as progress:
             report = restore_scene(input, output, progress=progress, **settings, **options)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, NoRoomError):
         if partial_folder(output).is_dir():
             click.echo("What is finished is kept; the same command with --resume goes on.", err=True)
         raise

@@ -95,4 +95,4 @@ def make_folder(folder: Path) -> Path:
 
 
 def no_room(name: str | Path) -> NoRoomError:
-    return NoRoomError(f"The disk became full while {name} was written. Make room, then run again with --resume.")
+    return NoRoomError(f"The disk became full while {name} was written. Make room, then run again.")
