@@ -20,7 +20,7 @@ from unclouded.evaluation.evaluate import evaluate, spread_out
 from unclouded.evaluation.methods import Method, Model, Prior
 from unclouded.evaluation.metrics import paper
 from unclouded.restore import load
-from unclouded.sampling import PAPER, Sampling
+from unclouded.sampling import PAPER, Sampling, changed
 
 
 @dataclass(frozen=True)
@@ -104,15 +104,15 @@ def main() -> None:
         measure(Prior(restorer, PAPER.model_copy(update={"self_ensemble": copies})), pairs, None)
         for copies in options.self_ensembles
     ]
+    paper = restorer.card.at("paper")
+    varied = ("sampler", "steps", "start", "spacing", "weight_floor", "self_ensemble")
+    starts = [start or None for start in options.starts]
     ways = [
-        Sampling(
-            sampler=sampler, steps=steps, start=start or None, spacing=spacing, weight_floor=floor, self_ensemble=copies
-        )
-        for sampler, steps, start, spacing, floor, copies in product(
-            options.samplers, options.steps, options.starts, options.spacings, options.floors, options.self_ensembles
+        changed(paper, dict(zip(varied, values, strict=True)))
+        for values in product(
+            options.samplers, options.steps, starts, options.spacings, options.floors, options.self_ensembles
         )
     ]
-    paper = restorer.card.at("paper")
     ways += [paper] if options.paper else []
     ways += [paper.model_copy(update={"settle": tolerance}) for tolerance in options.settle]
     for sampling in ways:
