@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]  # all six trainings,
 # method -> (its size here, steps, learning rate, decay of the average)
 PRIORS: dict[str, tuple[dict[str, int], int, float, float]] = {
     "spagan": ({"features": 8}, 300, 4e-3, 0.95),
-    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 400, 3e-3, 0.99),
+    "amgan": ({"features": 8, "blocks": 1, "passes": 2}, 500, 6e-3, 0.99),
     "cvae": ({"channels": 32, "depth": 1, "heads": 2, "latent": 8}, 150, 3e-3, 0.95),
     "pix2pix": ({"features": 16, "levels": 4}, 400, 2e-3, 0.95),
     "memorynet": ({"features": 8, "unet_step": 4, "ors_step": 4, "blocks": 1}, 300, 3e-3, 0.95),
