@@ -228,6 +228,15 @@ def test_sampling_that_settles_takes_fewer_steps_whatever_the_batch() -> None:
     assert not torch.equal(exact[:1], alone)
 
 
+def test_the_prior_has_half_its_weight_where_the_estimates_lie_as_far_apart_as_the_tolerance() -> None:
+    restorer, y = _restorer(), torch.rand(1, 3, 16, 16)  # within the window: all pixels are as far apart
+    diffusion, own = Sampling(steps=1, weight_floor=0, weight_ceiling=0), []
+    prior = restorer.restore(y, sampling=diffusion, on_step=lambda step: own.append(step.x0 / 2 + 0.5)).prior
+    apart = float((own[0] - prior).square().mean().sqrt())
+    w = restorer.restore(y, sampling=Sampling(steps=1, weight_floor=1, weight_tolerance=apart)).w
+    torch.testing.assert_close(w, torch.full_like(y, 0.5), atol=1e-3, rtol=0)
+
+
 def test_the_weights_of_one_step_and_the_mean_of_all() -> None:
     restorer, y, steps = _restorer(), torch.rand(1, 3, 9, 12), Sampling(steps=3, samples=2, weight_floor=0)
     seen: dict[int, list[torch.Tensor]] = {1: [], 2: [], 3: []}
