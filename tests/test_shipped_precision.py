@@ -9,12 +9,13 @@ from unclouded.models import store
 from unclouded.restore import load
 
 
+@pytest.mark.parametrize("device", ["cpu", *(["cuda"] if torch.cuda.is_available() else [])])
 @pytest.mark.parametrize("name", store.shipped())
-def test_bf16_costs_at_most_a_twentieth_of_a_decibel(name: str) -> None:
+def test_bf16_costs_at_most_a_twentieth_of_a_decibel(name: str, device: str) -> None:
     scene = make_scene(side=256)
     restored = {}
     for precision in ("fp32", "bf16"):
-        restorer = load(name, device="cpu", precision=precision)
+        restorer = load(name, device=device, precision=precision)
         cloudy, clear = (
             torch.from_numpy(image[: restorer.model.bands].astype(np.float32) / 255)[None]
             for image in (scene.cloudy, scene.clear)

@@ -246,7 +246,7 @@ class Restorer:
                 f"The model takes batches of {self.model.bands} bands ({', '.join(self.bands.names)}){radar}, not of "
                 f"shape {tuple(y.shape)}. Choose the bands that it knows."
             )
-        y = y.to(self.device, torch.float32, memory_format=torch.channels_last)
+        y = _to_device(y.float(), self.device).contiguous(memory_format=torch.channels_last)
         wanted = (self.model, y, sampling or self.card.sampling, origins, on_step, weights_step)
         with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             try:
@@ -256,7 +256,7 @@ class Restorer:
                     raise
                 restored = restore(*wanted)
         clear, *others = self._calibrated(restored)
-        return Restored(clear.float().cpu(), *(None if x is None else x.float().cpu() for x in others))
+        return Restored(_to_host(clear), *(None if x is None else _to_host(x) for x in others))
 
     def _takes(self, channels: int) -> bool:
         dates, rest = divmod(channels - self.model.sar, self.model.bands)
@@ -306,6 +306,23 @@ class Restorer:
             f"An image of shape {shape} has no axis of {self.model.bands} bands ({', '.join(self.bands.names)}). "
             "Give [H, W, C] or [C, H, W]."
         )
+
+
+def _to_device(y: Tensor, device: torch.device) -> Tensor:
+    """To a GPU by way of pinned memory, from which it fetches by itself."""
+    if device.type == "cuda" and y.device.type == "cpu":
+        y = y.contiguous().pin_memory()
+    return y.to(device, non_blocking=True)
+
+
+def _to_host(x: Tensor) -> Tensor:
+    """As float32; from a GPU into pinned memory, once it is there."""
+    if x.device.type != "cuda":
+        return x.float().cpu()
+    host = torch.empty(x.shape, dtype=torch.float32, pin_memory=True)
+    host.copy_(x, non_blocking=True)
+    torch.cuda.current_stream(x.device).synchronize()
+    return host
 
 
 def choose_device(device: str) -> torch.device:

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict
 from unclouded.sampling import Quality, Sampling
 from unclouded.scenes.bands import DnRange
 
-BATCH_SIZE = 4
+BATCH_SIZE = 4  # tiles restored together
+GPU_BATCH_SIZE = 16
 PANEL_WIDTH = 2560  # columns in memory at a time, unless --max-memory says otherwise
 
 
@@ -32,7 +33,7 @@ class SceneOptions:
     mask_feather: str = "0"
     tile: int = 256
     overlap: int = 64
-    batch_size: int = BATCH_SIZE
+    batch_size: int | None = None  # tiles restored together; None: what suits the device
     panel_width: int = PANEL_WIDTH
     max_memory: str | None = None
     mask_out: Path | None = None

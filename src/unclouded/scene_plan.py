@@ -13,7 +13,7 @@ from unclouded.errors import UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard, spread_meaning
 from unclouded.sampling import PAPER, Sampling, changed
-from unclouded.scene_options import SceneOptions
+from unclouded.scene_options import BATCH_SIZE, GPU_BATCH_SIZE, SceneOptions
 from unclouded.scenes.bands import BandSet, DnRange
 from unclouded.scenes.cloud_detector import CloudMask, l1c_bands, load_detector
 from unclouded.scenes.conditions import Condition, FurtherDate, Radar, radar_bands
@@ -53,8 +53,7 @@ def plan(
     """Decide everything about the run: which bands, which range, which tiles. Raises UsageError and UncloudedError."""
     info, model = scene.info, restorer.bands
     grid = TileGrid(info.height, info.width, options.tile, options.overlap)
-    if options.batch_size < 1:
-        raise UsageError(f"A batch of {options.batch_size} tiles is empty. Give --batch-size 1 or more.")
+    batch_size = _batch_size(restorer, options)
     bands, dn_range, quantiles = _bands_and_range(scene, model, options)
     layers = ("clear", *(["spread"] if options.uncertainty_out else []), *(["w"] if options.weights_out else []))
     if options.uncertainty_out and sampling is not None and sampling.samples < 2:
@@ -68,7 +67,7 @@ def plan(
         dn_range=dn_range,
         fill=dn_range.to_model(quantiles[0][:, None, None])[:, 0, 0],
         grid=grid,
-        batch_size=options.batch_size,
+        batch_size=batch_size,
         mask=mask,
         conditions=conditions,
         layers=layers,
@@ -79,10 +78,21 @@ def plan(
 
 
 def _batches_at_a_time(restorer: RestorerLike) -> int:
-    """Two on a processor with two threads or more, which leaves them idle less often than dividing every operation."""
-    device = getattr(restorer, "device", None)
-    alone = device is None or device.type != "cpu" or getattr(restorer, "compiled", False)
-    return 1 if alone or torch.get_num_threads() < 2 else 2
+    """Two on a processor with two threads or more, which leaves them idle less often than dividing every operation; and
+    on a GPU, which then has the next batch before it has given back the last."""
+    kind = getattr(getattr(restorer, "device", None), "type", None)
+    if getattr(restorer, "compiled", False):
+        return 1
+    return 2 if kind == "cuda" or (kind == "cpu" and torch.get_num_threads() > 1) else 1
+
+
+def _batch_size(restorer: RestorerLike, options: SceneOptions) -> int:
+    """As asked for; else what keeps the device busy."""
+    if options.batch_size is None:
+        return GPU_BATCH_SIZE if getattr(getattr(restorer, "device", None), "type", None) == "cuda" else BATCH_SIZE
+    if options.batch_size < 1:
+        raise UsageError(f"A batch of {options.batch_size} tiles is empty. Give --batch-size 1 or more.")
+    return options.batch_size
 
 
 def _bands_and_range(

@@ -91,7 +91,7 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
 @click.option("--stretch", metavar="pLOW-HIGH", help="Black and white are these percentiles of the whole scene: p2-98.")
 @click.option("--tile", default=256, show_default=True, help="Tile size in pixels.")
 @click.option("--overlap", default=64, show_default=True, help="Overlap of tiles in pixels.")
-@click.option("--batch-size", default=4, show_default=True, help="Tiles restored together.")
+@click.option("--batch-size", type=int, help="Tiles restored together; default: 4, on a CUDA GPU 16.")
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps, …")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
 @click.option("--compile", is_flag=True, help="Compile the networks first: for large scenes, where a minute pays.")

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from unclouded.errors import UsageError
+from unclouded.models.norm import Norm
 from unclouded.models.unet import Attention, LastConv, timestep_embedding, zeroed
 
 TIME_CHANNELS = 64
@@ -38,7 +39,7 @@ class Block(nn.Module):
 
     def __init__(self, channels: int, dilation: int = 1) -> None:
         super().__init__()
-        self.norm = nn.GroupNorm(1, channels)
+        self.norm = Norm(channels, num_groups=1)
         self.conv1 = nn.Conv2d(channels, channels, 3, padding=dilation, dilation=dilation)
         self.conv2 = nn.Conv2d(channels, channels, 3, padding=1)
         self.attention = ChannelAttention(channels)

@@ -6,15 +6,16 @@ and `wa(C)` for C bands. Submodules: `time`, `stem`, `down.{i}`, `middle.{i}`, `
 """
 
 import math
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclouded.errors import UsageError
+from unclouded.models.norm import Norm
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -66,33 +67,9 @@ def wa(bands: int) -> UNetConfig:
     return UNetConfig(3 * bands, bands, channels=64, multipliers=(1, 1, 2), attention=(4,), heads=1, scale_shift=False)
 
 
-def groups(channels: int) -> int:
-    """32 norm groups where they divide the width; else as many as leave at least four channels in each."""
-    if channels % 32 == 0:
-        return 32
-    return max(g for g in range(1, max(channels // 4, 1) + 1) if channels % g == 0)
-
-
-class Norm(nn.GroupNorm):
-    """Group normalisation in float32, whatever the precision around it."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__(groups(channels), channels, eps=1e-5)
-
-    def forward(self, x: Tensor, scale: Tensor | None = None, shift: Tensor | None = None) -> Tensor:
-        """norm(x), or norm(x)·(1 + scale) + shift with both [B, C] or, the same for all images, [1, C]."""
-        if scale is None or shift is None:
-            return self._norm(x, self.weight.float(), self.bias.float()).to(x.dtype)
-        scale, shift = 1 + scale.float(), shift.float()
-        if len(scale) == 1:  # folded into the norm's own weights: one pass over the image less
-            return self._norm(x, self.weight * scale[0], self.bias * scale[0] + shift[0]).to(x.dtype)
-        h = self._norm(x.float(), self.weight.float(), self.bias.float())
-        return torch.addcmul(shift[:, :, None, None], h, scale[:, :, None, None]).to(x.dtype)
-
-    def _norm(self, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        if x.device.type != "cpu":  # the CPU's kernel reads bfloat16 and computes in float32 by itself
-            x = x.float()
-        return F.group_norm(x, self.num_groups, weight, bias, self.eps)
+def uncast(x: Tensor) -> AbstractContextManager[Any]:
+    """Where tensors like `x` keep their precision, whatever autocast says around it."""
+    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 class LastConv(nn.Conv2d):
@@ -103,9 +80,7 @@ class LastConv(nn.Conv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         assert self.bias is not None
-        device = x.device.type
-        casting = torch.amp.is_autocast_available(device)  # the meta device has none
-        with torch.autocast(device, enabled=False) if casting else nullcontext():
+        with uncast(x):
             image: Tensor = self._conv_forward(x.float(), self.weight.float(), self.bias.float())
         return image
 
@@ -204,7 +179,9 @@ class Upsample(nn.Module):
         self.conv = nn.Conv2d(channels, channels, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))  # type: ignore[no-any-return]
+        with uncast(x):  # autocast would copy it to float32 first
+            larger = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        return self.conv(larger)  # type: ignore[no-any-return]
 
 
 class Block(nn.Module):

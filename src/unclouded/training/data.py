@@ -38,12 +38,14 @@ class Examples(Dataset[tuple[Tensor, Tensor]]):
 
 
 def batches(
-    examples: Examples, first_step: int, *, rank: int = 0, world: int = 1, workers: int = 0
+    examples: Examples, first_step: int, *, rank: int = 0, world: int = 1, workers: int = 0, pinned: bool = False
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """The batches of steps first_step, first_step + 1, … of the stage; each process takes every `world`-th example."""
+    """The batches of steps first_step, first_step + 1, … of the stage; each process takes every `world`-th example.
+    `pinned` puts them where a GPU can fetch them by itself."""
     stage = examples.stage
     order = range(first_step * stage.batch_size + rank, stage.steps * stage.batch_size, world)
-    loader = DataLoader(examples, batch_size=stage.batch_size // world, sampler=order, num_workers=workers)
+    size = stage.batch_size // world
+    loader = DataLoader(examples, batch_size=size, sampler=order, num_workers=workers, pin_memory=pinned)
     return iter(loader)
 
 

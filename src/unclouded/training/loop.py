@@ -189,7 +189,8 @@ class _StageRun:
         examples = Examples(pools, shares, self.stage, self.key)
         validation = Validation(self.recipe, self.run.data, self.name)
         world, rank = self.fabric.world_size, self.fabric.global_rank
-        feed = batches(examples, self.step, rank=rank, world=world, workers=self.run.workers)
+        pinned = self.fabric.device.type == "cuda"
+        feed = batches(examples, self.step, rank=rank, world=world, workers=self.run.workers, pinned=pinned)
         log = _Log(self.run.out / "log.jsonl", self.name, self.step, write=self.fabric.is_global_zero)
         saved, started, before = time.monotonic(), time.monotonic(), self.minutes
         first = self.step
@@ -215,7 +216,8 @@ class _StageRun:
         lr = learning_rate(self.stage, self.step)
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        y, x0 = (x.to(self.fabric.device, memory_format=torch.channels_last) for x in (y, x0))
+        y, x0 = (x.to(self.fabric.device, non_blocking=True) for x in (y, x0))
+        y, x0 = (x.contiguous(memory_format=torch.channels_last) for x in (y, x0))
         losses = self.wrapped(y, x0, self._generator())
         if unknown := sorted(self.stage.loss_weights.keys() - losses.keys()):
             raise UsageError(
