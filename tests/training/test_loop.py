@@ -12,6 +12,7 @@ from PIL import Image
 
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
+from unclouded.models.card import ModelCard
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.unet import UNetConfig
 from unclouded.sampling import Sampling
@@ -93,14 +94,31 @@ def test_a_resumed_run_equals_an_uninterrupted_one(pairs: Path, tmp_path: Path) 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_a_stage_changes_what_it_trains_and_nothing_else(pairs: Path, tmp_path: Path, stage: str) -> None:
-    torch.manual_seed(0)
-    before = DE(_recipe().model).state_dict()
-    _run(_recipe(steps=3), pairs, tmp_path, stages=(stage,))
+    model, given = DE(_recipe().model), tmp_path / "given.safetensors"
+    before = model.state_dict()
+    card = ModelCard(name="given", method="de", architecture=model.config.model_dump(), bands=BandSet.display(*"rgb"))
+    store.save(given, model, card)
+    _run(_recipe(steps=3, init=str(given)), pairs, tmp_path, stages=(stage,))
     after = store.load(tmp_path / "tiny.safetensors")[0].state_dict()
     changed = {
         name.split(".")[0] for name, tensor in before.items() if not torch.equal(after[name], tensor.half().float())
     }
     assert changed == set(TRAINS[stage])  # type: ignore[index]
+
+
+def test_a_stage_is_not_trained_beside_networks_that_nothing_trained(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="joint builds on prior and coarse and weights, not finished"):
+        _run(_recipe(), pairs, tmp_path, stages=("joint",))
+    _run(_recipe(), pairs, tmp_path, stages=("prior", "coarse"), max_minutes=1e-9)
+    for chosen in (("weights",), ("coarse", "weights")):
+        with pytest.raises(UsageError, match="weights builds on prior"):
+            _run(_recipe(), pairs, tmp_path, stages=chosen)  # type: ignore[arg-type]
+    refining = _recipe(model=_recipe().model.model_copy(update={"prediction": "refinement"}))  # type: ignore[union-attr]
+    with pytest.raises(UsageError, match="coarse builds on prior"):
+        _run(refining, pairs, tmp_path / "refining", stages=("coarse",))
+    _run(_recipe(), pairs, tmp_path, stages=("prior", "coarse", "weights"))
+    _run(_recipe(), pairs, tmp_path, stages=("joint",))
+    assert torch.load(tmp_path / "joint.ckpt")["done"]
 
 
 def test_max_minutes_stops_cleanly_and_the_same_command_goes_on(pairs: Path, tmp_path: Path) -> None:

@@ -55,13 +55,16 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
     """Train the stages of `recipe` that are not done yet, from where the checkpoints in `run.out` stand.
 
     Yields after every step; ends when all is done or `run.max_minutes` have passed. Interrupt it between two steps and
-    it saves first. Leaves a model file with its card in `run.out` after every finished stage.
+    it saves first. Leaves a model file with its card in `run.out` after every finished stage. Raises UsageError for
+    stages that build on networks which nothing has trained.
     """
     unknown = set(run.stages or ()) - set(recipe.stages)
     if unknown:
         raise UsageError(
             f"The recipe {recipe.name} has no stage {unknown.pop()!r}. It has: {', '.join(recipe.stages)}."
         )
+    if run.stages is not None and recipe.init is None:
+        _check_order(recipe, run, run.stages)
     deadline = time.monotonic() + 60 * run.max_minutes
     make_folder(run.out)
     fabric = _fabric(run)
@@ -73,8 +76,7 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
         ancestor = store.read_card(store.resolve(recipe.init)).training
     whole = True
     for number, (name, stage) in enumerate(recipe.stages.items()):
-        path = run.out / f"{name}.ckpt"
-        if path.exists() and (state := load_checkpoint(path, _identity(recipe, name)))["done"]:
+        if (state := _finished(recipe, run, name)) is not None:
             _load_parts(model, state["ema"])
             continue
         if run.stages is not None and name not in run.stages:
@@ -88,6 +90,30 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
         _export(model, recipe, run, fabric, ancestor)
     if whole and not (run.out / f"{recipe.name}.safetensors").exists():  # its checkpoints came from another run
         _export(model, recipe, run, fabric, ancestor)
+
+
+def _finished(recipe: Recipe, run: Run, stage: StageName) -> dict[str, Any] | None:
+    """The checkpoint of a stage that is done; UncloudedError if it is of another recipe."""
+    path = run.out / f"{stage}.ckpt"
+    if not path.exists():
+        return None
+    state = load_checkpoint(path, _identity(recipe, stage))
+    return state if state["done"] else None
+
+
+def _check_order(recipe: Recipe, run: Run, chosen: Sequence[StageName]) -> None:
+    """UsageError where a chosen stage would learn beside networks of an earlier one that were never trained."""
+    refines = getattr(recipe.model, "prediction", None) == "refinement"
+    building = ("weights", "joint", *(["coarse"] if refines else []))  # a CNP that restores y by itself needs no prior
+    missing: list[StageName] = []
+    for stage in recipe.stages:
+        if stage in chosen and stage in building and missing:
+            raise UsageError(
+                f"The stage {stage} builds on {' and '.join(missing)}, not finished in {run.out}. Train "
+                f"{'that' if len(missing) == 1 else 'those'} first, or start from a model with --set init=MODEL."
+            )
+        if stage not in chosen and _finished(recipe, run, stage) is None:
+            missing.append(stage)
 
 
 def _export(model: RestorationModel, recipe: Recipe, run: Run, fabric: Fabric, ancestor: TrainingRecord | None) -> None:
