@@ -57,17 +57,17 @@ class Evaluation(nn.Module):
         return self.cnp(torch.cat((x_t, y), 1), t), self.wa(torch.cat((x_t, y, x_E), 1), t)
 
 
-def prepare(variant: Variant, inputs: tuple[Tensor, ...]) -> Callable[[], None]:
+def prepare(variant: Variant, inputs: tuple[Tensor, ...], device: str = "cpu") -> Callable[[], None]:
     """A function that runs the variant once. The first run, and compilation, is done here."""
     torch.manual_seed(0)
     layout = torch.channels_last if variant.channels_last else torch.contiguous_format
-    network: Any = Evaluation().eval().requires_grad_(False).to(memory_format=layout)
+    network: Any = Evaluation().eval().requires_grad_(False).to(device, memory_format=layout)
     if variant.compiled:
         network = torch.compile(network, dynamic=False)
-    inputs = tuple(x.contiguous(memory_format=layout) if x.dim() == 4 else x for x in inputs)
+    inputs = tuple(x.to(device, memory_format=layout) if x.dim() == 4 else x.to(device) for x in inputs)
 
     def run() -> None:
-        with modes(variant):
+        with modes(variant, device):
             network(*inputs)
 
     run()
@@ -75,9 +75,9 @@ def prepare(variant: Variant, inputs: tuple[Tensor, ...]) -> Callable[[], None]:
 
 
 @contextmanager
-def modes(variant: Variant) -> Iterator[None]:
+def modes(variant: Variant, device: str = "cpu") -> Iterator[None]:
     attention: AbstractContextManager[Any] = sdpa_kernel(SDPBackend.MATH) if variant.materialised else nullcontext()
-    with torch.inference_mode(), attention, torch.autocast("cpu", torch.bfloat16, enabled=variant.bf16):
+    with torch.inference_mode(), attention, torch.autocast(device, torch.bfloat16, enabled=variant.bf16):
         yield
 
 

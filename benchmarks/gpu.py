@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 
-from evaluation import VARIANTS, Evaluation, Variant, work
+from evaluation import VARIANTS, Evaluation, prepare, work
 from tile import untrained
 from unclouded.models import store
 from unclouded.restore import Restorer, load
@@ -55,27 +54,11 @@ def card() -> dict[str, Any]:
 
 
 def evaluations(names: list[str], rate: float, batch: int, rounds: int) -> dict[str, Any]:
-    inputs = (*torch.randn(3, batch, 3, SIDE, SIDE).unbind(), torch.full((1,), 500).expand(batch))
+    inputs = (*torch.randn(3, batch, 3, SIDE, SIDE).unbind(), torch.full((batch,), 500))
     with torch.device("meta"):
         flops, _ = work(Evaluation(), *(x.to("meta") for x in inputs))
-    found = {}
-    for name in names:
-        variant = VARIANTS[name]
-        layout = torch.channels_last if variant.channels_last else torch.contiguous_format
-        network: Any = Evaluation().eval().requires_grad_(False).to("cuda", memory_format=layout)
-        if variant.compiled:
-            network.cnp.compile()
-            network.wa.compile()
-        given = tuple(x.cuda().contiguous(memory_format=layout) if x.dim() == 4 else x.cuda() for x in inputs)
-        given = (*given[:3], given[3][:1].expand(batch))
-
-        def run(network: nn.Module = network, given: Any = given, variant: Variant = variant) -> None:
-            bf16 = torch.autocast("cuda", torch.bfloat16, enabled=variant.bf16)
-            with torch.inference_mode(), bf16:
-                network(*given)
-
-        found[name] = times(seconds(run, rounds), batch, flops, rate)
-    return found
+    taken = {name: seconds(prepare(VARIANTS[name], inputs, "cuda"), rounds) for name in names}
+    return {name: times(value, batch, flops, rate) for name, value in taken.items()}
 
 
 def times(taken: dict[str, float], batch: int, flops: float, rate: float) -> dict[str, Any]:
