@@ -51,7 +51,7 @@ def main() -> None:
     parser.add_argument("--set", dest="settings", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--probe", type=int, default=12, help="steps whose rate is measured")
     parser.add_argument("--scores", type=int, default=4, help="validations of each stage")
-    parser.add_argument("--workers", type=int, default=0)
+    parser.add_argument("--workers", type=int, help="default: none, for a CUDA GPU up to 8")
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()

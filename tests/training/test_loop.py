@@ -20,7 +20,7 @@ from unclouded.scenes.bands import BandSet
 from unclouded.scenes.simulate import simulate_clouds
 from unclouded.training import stages
 from unclouded.training.data import Examples
-from unclouded.training.loop import Run, learning_rate, read_log, train
+from unclouded.training.loop import Run, learning_rate, read_log, train, workers_for
 from unclouded.training.pools import ClearPool, Pool
 from unclouded.training.recipes import Recipe, Source, Stage, recipe
 from unclouded.training.sources import open_pool
@@ -341,3 +341,9 @@ def test_half_precision_stays_inside_the_networks(pairs: Path, tmp_path: Path, m
     monkeypatch.setitem(LOSSES, "coarse", spy)
     _run(_recipe(steps=1), pairs, tmp_path, stages=("coarse",), precision="bf16")
     assert seen == {"y": torch.float32, "x0": torch.float32, "conv": torch.bfloat16, "loss": torch.float32}
+
+
+def test_a_gpu_gets_processes_that_prepare_data() -> None:
+    assert workers_for("cpu", 1, cores=16) == 0
+    assert [workers_for("cuda", 1, cores) for cores in (1, 2, 4, 16)] == [1, 1, 3, 8]
+    assert [workers_for("cuda", devices, 16) for devices in (2, 4, 8)] == [7, 3, 1]

@@ -5,6 +5,7 @@ equals an uninterrupted one.
 """
 
 import json
+import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -163,6 +164,14 @@ def _load_parts(model: RestorationModel, parts: dict[str, dict[str, Tensor]]) ->
             getattr(model, name).load_state_dict(state)
 
 
+def workers_for(device: str, world: int, cores: int | None = None) -> int:
+    """Processes that prepare data for each of `world` devices: a GPU waits for what one core can cut, a processor's
+    cores have enough to do."""
+    if device != "cuda":
+        return 0
+    return min(8, max(1, (cores or os.cpu_count() or 1) // world - 1))
+
+
 def learning_rate(stage: Stage, step: int) -> float:
     """Linear warm-up, constant, linear fall to zero over the last `decay` share."""
     rise = min(1.0, (step + 1) / (stage.warmup + 1))
@@ -215,8 +224,9 @@ class _StageRun:
         examples = Examples(pools, shares, self.stage, self.key)
         validation = Validation(self.recipe, self.run.data, self.name)
         world, rank = self.fabric.world_size, self.fabric.global_rank
-        pinned = self.fabric.device.type == "cuda"
-        feed = batches(examples, self.step, rank=rank, world=world, workers=self.run.workers, pinned=pinned)
+        device, workers = self.fabric.device.type, self.run.workers
+        workers = workers_for(device, world) if workers is None else workers
+        feed = batches(examples, self.step, rank=rank, world=world, workers=workers, pinned=device == "cuda")
         log = _Log(self.run.out / "log.jsonl", self.name, self.step, write=self.fabric.is_global_zero)
         saved, started, before = time.monotonic(), time.monotonic(), self.minutes
         first = self.step

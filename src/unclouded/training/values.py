@@ -215,7 +215,7 @@ class Run:
     out: Path
     stages: tuple[StageName, ...] | None = None  # only these of the recipe's
     max_minutes: float = float("inf")
-    workers: int = 0
+    workers: int | None = None  # processes that prepare data; None: as many as the device needs (`workers_for`)
     accelerator: str = "auto"
     devices: int = 1
     precision: str = "auto"
