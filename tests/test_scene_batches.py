@@ -13,7 +13,7 @@ from torch import Tensor
 from restorer_double import Answer, Double, local, numbers
 from scene_files import read, write_tif
 from unclouded.errors import UncloudedError
-from unclouded.restore_scene import restore_scene
+from unclouded.restore_scene import plan_scene, restore_scene
 
 CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried …")
 
@@ -106,3 +106,12 @@ def test_an_error_in_one_of_two_batches_ends_the_run(tmp_path: Path, monkeypatch
     with pytest.raises(UncloudedError, match="not finite"):
         restore_scene(source, tmp_path / "out.tif", model=double, tile=32, overlap=8)
     assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]
+
+
+@pytest.mark.parametrize(("device", "tiles"), [(None, 4), ("cpu", 4), ("cuda", 16)])
+def test_a_gpu_gets_more_tiles_at_a_time_unless_told_otherwise(tmp_path: Path, device: str | None, tiles: int) -> None:
+    source, model = write_tif(tmp_path / "in.tif", numbers((3, 50, 60), "uint8")), Double(local)
+    if device is not None:
+        model.device = torch.device(device)  # type: ignore[attr-defined]
+    assert plan_scene(source, tmp_path / "out.tif", model=model, tile=32, overlap=8).batch_size == tiles
+    assert plan_scene(source, tmp_path / "out.tif", model=model, tile=32, overlap=8, batch_size=3).batch_size == 3

@@ -80,16 +80,21 @@ def plan(
 def _batches_at_a_time(restorer: RestorerLike) -> int:
     """Two on a processor with two threads or more, which leaves them idle less often than dividing every operation; and
     on a GPU, which then has the next batch before it has given back the last."""
-    kind = getattr(getattr(restorer, "device", None), "type", None)
     if getattr(restorer, "compiled", False):
         return 1
-    return 2 if kind == "cuda" or (kind == "cpu" and torch.get_num_threads() > 1) else 1
+    device = _device_type(restorer)
+    return 2 if device == "cuda" or (device == "cpu" and torch.get_num_threads() > 1) else 1
+
+
+def _device_type(restorer: RestorerLike) -> str | None:
+    """ "cpu", "cuda" or "mps"; None for a restorer that does not say."""
+    return getattr(getattr(restorer, "device", None), "type", None)
 
 
 def _batch_size(restorer: RestorerLike, options: SceneOptions) -> int:
     """As asked for; else what keeps the device busy."""
     if options.batch_size is None:
-        return GPU_BATCH_SIZE if getattr(getattr(restorer, "device", None), "type", None) == "cuda" else BATCH_SIZE
+        return GPU_BATCH_SIZE if _device_type(restorer) == "cuda" else BATCH_SIZE
     if options.batch_size < 1:
         raise UsageError(f"A batch of {options.batch_size} tiles is empty. Give --batch-size 1 or more.")
     return options.batch_size
