@@ -58,3 +58,11 @@ def test_by_channels_gradients_are_those_of_torch() -> None:
         found.append(torch.autograd.grad((norm() * upstream).sum(), (x, weight, bias)))
     for ours, theirs in zip(*found, strict=True):
         assert_close(ours, theirs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.1, 7.3, 300.0])
+def test_by_channels_an_even_image_has_no_variance_below_zero(value: float) -> None:
+    x, weight, bias = torch.full((1, 8, 33, 35), value), torch.ones(8), torch.linspace(-1, 1, 8)
+    with torch.inference_mode():
+        answer = by_channels(x, 2, weight, bias, 1e-5)
+    assert_close(answer, bias.view(1, 8, 1, 1).expand_as(x), rtol=0, atol=value * 1e-3)

@@ -1,8 +1,16 @@
 """Group normalisation in float32 inside, whatever the precision around it, for every device in its own best way."""
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+
+def uncast(x: Tensor) -> AbstractContextManager[Any]:
+    """Where tensors like `x` keep their precision, whatever autocast says around it."""
+    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 def groups(channels: int) -> int:
@@ -43,7 +51,7 @@ def by_channels(x: Tensor, num_groups: int, weight: Tensor, bias: Tensor, eps: f
     CUDA's own kernel copies channels_last images to another layout and back, and under autocast to float32 as well.
     Sums of each channel are read in any layout; what a group needs follows from those of its channels.
     """
-    with torch.autocast(x.device.type, enabled=False):
+    with uncast(x):
         size, channels, pixels = len(x), x.shape[1], x.shape[2] * x.shape[3]
         mean = x.mean((2, 3), dtype=torch.float32).view(size, num_groups, -1)
         norm = torch.linalg.vector_norm(x, dim=(2, 3), dtype=torch.float32)

@@ -6,16 +6,15 @@ and `wa(C)` for C bands. Submodules: `time`, `stem`, `down.{i}`, `middle.{i}`, `
 """
 
 import math
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from unclouded.errors import UsageError
-from unclouded.models.norm import Norm
+from unclouded.models.norm import Norm, uncast
 
 Layer = TypeVar("Layer", nn.Conv2d, nn.Linear)
 
@@ -65,11 +64,6 @@ def cnp(bands: int) -> UNetConfig:
 def wa(bands: int) -> UNetConfig:
     """Table IV, WA: input concat(x_t, y, x_E), output W (unbounded)."""
     return UNetConfig(3 * bands, bands, channels=64, multipliers=(1, 1, 2), attention=(4,), heads=1, scale_shift=False)
-
-
-def uncast(x: Tensor) -> AbstractContextManager[Any]:
-    """Where tensors like `x` keep their precision, whatever autocast says around it."""
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
 
 
 class LastConv(nn.Conv2d):
