@@ -33,7 +33,7 @@ def full_size_only(recipe: Recipe) -> Recipe:
 
 def curve(log: Path) -> list[Point]:
     """The fused model's PSNR against minutes, from a run's log."""
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
+    entries = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
     spent = {e["stage"]: e["minutes"] for e in entries if e["stage"] != "prior"}  # the last line of each stage
     order = list(spent)
     points = []

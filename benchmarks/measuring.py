@@ -87,7 +87,7 @@ def bandwidth(megabytes: int = 256, repeats: int = 5) -> float:
 
 def _processor() -> str:
     try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
         return next(line.split(":")[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
@@ -97,7 +97,7 @@ def with_peak(function: Callable[[], Answer]) -> tuple[Answer, float | None]:
     """The answer, and the megabytes that the process grew by at most meanwhile; None where the system cannot say (Linux
     can)."""
     try:
-        Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")  # forget the peak so far
         before = _status("VmRSS")
     except OSError:
         return function(), None
@@ -106,5 +106,5 @@ def with_peak(function: Callable[[], Answer]) -> tuple[Answer, float | None]:
 
 
 def _status(field: str) -> float:
-    lines = Path("/proc/self/status").read_text().splitlines()
+    lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
     return next(int(line.split()[1]) / 1024 for line in lines if line.startswith(field))

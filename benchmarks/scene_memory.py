@@ -55,7 +55,9 @@ def make_scene(path: Path, side: int) -> None:
 
 def peak_mb() -> float:
     """Peak resident memory of this process alone (Linux), unlike ru_maxrss, which a child inherits."""
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+    line = next(
+        line for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if line.startswith("VmHWM")
+    )
     return int(line.split()[1]) / 1024
 
 

@@ -14,14 +14,16 @@ from pydantic import BaseModel, ConfigDict
 
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.failures import make_folder, writing
+from unclouded.scenes.names import file_name, is_address, without_secrets
 from unclouded.scenes.partial import partial_folder
 from unclouded.scenes.provenance import file_facts
+from unclouded.text_files import read_text
 
 MANIFEST = "unclouded-manifest.json"
 SCENE_SUFFIXES = {".tif", ".tiff", ".png", ".jpg", ".jpeg", ".webp", ".jp2", ".vrt", ".img"}
 WRITTEN_SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff"}
 
-Restore = Callable[[Path, Path, bool], None]  # (scene, output, resume) -> raises UncloudedError
+Restore = Callable[[str, Path, bool], None]  # (scene, output, resume) -> raises UncloudedError
 
 
 class Outcome(BaseModel):
@@ -36,19 +38,21 @@ class Outcome(BaseModel):
     source: tuple[str | int, ...] = ()  # name, size and time of change of the input
 
 
-def find_scenes(text: str) -> list[Path] | None:
-    """The scenes that INPUT stands for: of a folder, a pattern, or a list file (.txt, one path a line).
+def find_scenes(text: str) -> list[str] | None:
+    """The scenes that INPUT stands for: of a folder, a pattern, or a list file (.txt, one path or address a line).
 
     None if INPUT names one scene. Raises UsageError if there is nothing in it.
     """
     path = Path(text)
     if path.is_dir():
-        found = sorted(p for p in path.iterdir() if p.suffix.lower() in SCENE_SUFFIXES and not p.name.startswith("."))
+        files = (p for p in path.iterdir() if p.suffix.lower() in SCENE_SUFFIXES and not p.name.startswith("."))
+        found = sorted(map(str, files))
     elif path.suffix.lower() == ".txt" and path.is_file():
-        lines = [line.strip() for line in path.read_text().splitlines()]
-        found = [path.parent / line for line in lines if line and not line.startswith("#")]
-    elif not path.exists() and glob.has_magic(text):
-        found = sorted(Path(p) for p in glob.glob(text, recursive=True))
+        lines = [line.strip() for line in read_text(path).splitlines()]
+        named = [line for line in lines if line and not line.startswith("#")]
+        found = [line if is_address(line) else str(path.parent / line) for line in named]
+    elif not is_address(text) and not path.exists() and glob.has_magic(text):
+        found = sorted(glob.glob(text, recursive=True))
     else:
         return None
     if not found:
@@ -56,16 +60,17 @@ def find_scenes(text: str) -> list[Path] | None:
     return found
 
 
-def output_names(scenes: Sequence[Path], folder: Path) -> list[Path]:
+def output_names(scenes: Sequence[str], folder: Path) -> list[Path]:
     """Where each scene is written: its own name, with .tif for what is not written as itself. Raises UsageError."""
-    names = [s.name if s.suffix.lower() in WRITTEN_SUFFIXES else f"{s.stem}.tif" for s in scenes]
+    files = [Path(file_name(scene)) for scene in scenes]
+    names = [file.name if file.suffix.lower() in WRITTEN_SUFFIXES else f"{file.stem}.tif" for file in files]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UsageError(f"Several scenes would be written as {twice[0]}. Rename them, or run them one by one.")
     return [folder / name for name in names]
 
 
-def restore_many(scenes: Sequence[Path], folder: Path, restore: Restore, resume: bool = False) -> Iterator[Outcome]:
+def restore_many(scenes: Sequence[str], folder: Path, restore: Restore, resume: bool = False) -> Iterator[Outcome]:
     """Restore every scene into `folder`, yielding what became of each; with `resume`, those that are done are kept."""
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, and several scenes need a folder. Give OUTPUT the name of a folder.")
@@ -74,7 +79,7 @@ def restore_many(scenes: Sequence[Path], folder: Path, restore: Restore, resume:
     known = _read_manifest(folder) if resume else {}
     for scene, output in zip(scenes, outputs, strict=True):
         earlier = known.get(str(output))
-        facts = tuple(file_facts(str(scene)))
+        facts = tuple(file_facts(scene))
         if earlier is None or earlier.status != "done" or earlier.source != facts or not output.exists():
             earlier = _restore(scene, output, restore, resume and partial_folder(output).is_dir(), facts)
         known[str(output)] = earlier
@@ -82,12 +87,13 @@ def restore_many(scenes: Sequence[Path], folder: Path, restore: Restore, resume:
         yield earlier
 
 
-def _restore(scene: Path, output: Path, restore: Restore, resume: bool, facts: tuple[Any, ...]) -> Outcome:
+def _restore(scene: str, output: Path, restore: Restore, resume: bool, facts: tuple[Any, ...]) -> Outcome:
+    names = {"input": without_secrets(scene), "output": str(output)}
     try:
         restore(scene, output, resume)
     except UncloudedError as error:
-        return Outcome(input=str(scene), output=str(output), status="failed", message=str(error), source=facts)
-    return Outcome(input=str(scene), output=str(output), status="done", source=facts)
+        return Outcome(**names, status="failed", message=str(error).replace(scene, names["input"]), source=facts)
+    return Outcome(**names, status="done", source=facts)
 
 
 def _read_manifest(folder: Path) -> dict[str, Outcome]:
@@ -95,7 +101,7 @@ def _read_manifest(folder: Path) -> dict[str, Outcome]:
     if not path.is_file():
         return {}
     try:
-        outcomes = [Outcome.model_validate(entry) for entry in json.loads(path.read_text())]
+        outcomes = [Outcome.model_validate(entry) for entry in json.loads(path.read_text(encoding="utf-8"))]
     except ValueError as error:
         raise UncloudedError(f"The manifest {path} cannot be read. Remove it, or run without --resume.") from error
     return {outcome.output: outcome for outcome in outcomes}
@@ -104,5 +110,5 @@ def _read_manifest(folder: Path) -> dict[str, Outcome]:
 def _write_manifest(folder: Path, known: dict[str, Outcome]) -> None:
     fresh = folder / f".{MANIFEST}.new"
     with writing(folder / MANIFEST):
-        fresh.write_text(json.dumps([outcome.model_dump() for outcome in known.values()], indent=1))
+        fresh.write_text(json.dumps([outcome.model_dump() for outcome in known.values()], indent=1), encoding="utf-8")
         fresh.replace(folder / MANIFEST)

@@ -1,16 +1,14 @@
 """What a scene will cost, from a short measured warm-up: memory, and time; and how to stay below a limit."""
 
 import re
-import resource
-import sys
 import threading
 import time
 from dataclasses import replace
 from itertools import product
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 from pydantic import BaseModel, ConfigDict
 
 from unclouded.errors import UncloudedError, UsageError
@@ -69,12 +67,8 @@ def parse_size(text: str) -> int:
 
 
 def resident() -> int:
-    """Resident memory of this process in bytes; its peak where the system does not say the present."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except OSError:
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    return pages * resource.getpagesize()
+    """Resident memory of this process in bytes."""
+    return int(psutil.Process().memory_info().rss)
 
 
 def warm_up(job: Job) -> Cost:

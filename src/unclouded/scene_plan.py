@@ -18,6 +18,7 @@ from unclouded.scenes.bands import BandSet, DnRange
 from unclouded.scenes.cloud_detector import CloudMask, l1c_bands, load_detector
 from unclouded.scenes.conditions import Condition, FurtherDate, Radar, radar_bands
 from unclouded.scenes.masks import Distance, FileMask
+from unclouded.scenes.names import without_secrets
 from unclouded.scenes.probe import bands_by_name, facts, find_range, match_bands, sample
 from unclouded.scenes.products import MASK, UNCERTAINTY, WEIGHTS, Product, layer_product, scene_product
 from unclouded.scenes.provenance import file_facts, model_digest
@@ -187,7 +188,7 @@ def has_mask_file(options: SceneOptions) -> bool:
 def mask_said(job: Job, options: SceneOptions) -> str:
     """The mask's source for tags and reports: a file, none, or how "auto" found it."""
     if options.mask != "auto":
-        return str(options.mask or "none")
+        return without_secrets(str(options.mask or "none"))
     return "auto (s2cloudless)" if job.mask is not None else "auto (from what the model changed)"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from unclouded.report_html import histogram, write_report
+from unclouded.scenes.names import file_name
 from unclouded.scenes.partial import Partial
 from unclouded.scenes.preview import stretched
 from unclouded.scenes.products import MASK, SCENE, UNCERTAINTY
@@ -31,5 +32,5 @@ def write_scene_report(
         sides = (before[[band - 1]], after[[band - 1]])
         left, right = (np.where(sample_valid(dn, info, [band]), dn, np.nan) for dn in sides)
         histograms.append(histogram(name, left, right))
-    title = f"Clouds removed from {Path(info.name).name}"
+    title = f"Clouds removed from {file_name(info.name)}"
     write_report(path, *pictures, mask[0], spread, histograms, facts, title=title)

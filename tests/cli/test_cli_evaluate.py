@@ -200,6 +200,11 @@ def test_a_run_is_compared_with_the_one_that_it_replaces(capsys, rice, model, tm
 def test_what_is_no_run_to_compare_with_is_refused_before_anything_is_scored(capsys, rice, tmp_path):
     code, _, err = run(capsys, "evaluate", "--input", "--data", rice, "--out", tmp_path / "o", "--against", tmp_path)
     assert code == 1
+    assert "Give a folder of `unclouded evaluate --out`" in err
+    (tmp_path / "other.csv").write_text("stem,psnr\na,high\n")
+    against = ("--against", tmp_path / "other.csv")
+    code, _, err = run(capsys, "evaluate", "--input", "--data", rice, "--out", tmp_path / "o", *against)
+    assert code == 1
     assert "not a per-image CSV" in err
     assert not (tmp_path / "o").exists()
 

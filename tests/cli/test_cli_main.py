@@ -1,5 +1,6 @@
 """The command itself: quick help without torch, and exit codes."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -100,3 +101,13 @@ def test_public_names_are_what_they_say() -> None:
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         unclouded.nothing  # noqa: B018
     assert issubclass(UsageError, UncloudedError)
+
+
+@pytest.mark.parametrize("encoding", ["cp1252", "ascii", "utf-8"])
+def test_an_output_of_few_letters_gets_what_it_can_show(encoding: str) -> None:
+    """As on Windows, where the output to a file is in the encoding of the region."""
+    command = [sys.executable, "-m", "unclouded", "paper", "--help"]
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    done = subprocess.run(command, env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"Usage" in done.stdout

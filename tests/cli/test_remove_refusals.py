@@ -13,7 +13,7 @@ from scene_files import random_tif, truncated_tif
 
 
 def text(path: Path) -> Path:
-    path.write_text("no image")
+    path.write_text("no image", encoding="utf-8")
     return path
 
 

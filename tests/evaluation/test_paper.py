@@ -41,7 +41,9 @@ def stems(tmp_path) -> Path:
 
 
 def rows_of(path: Path) -> dict[tuple[str, str, str], dict[str, str]]:
-    return {(r["method"], r["data"], r["shrink"]): r for r in csv.DictReader(path.read_text().splitlines())}
+    return {
+        (r["method"], r["data"], r["shrink"]): r for r in csv.DictReader(path.read_text(encoding="utf-8").splitlines())
+    }
 
 
 def test_a_table_measures_what_is_here_and_says_what_is_not(capsys, tiny_models, tiny_rice, stems, tmp_path):

@@ -221,7 +221,7 @@ def bad_mask(path: Path, kind: str) -> Path:
         return tif(path, ones, crs="EPSG:32622")
     if kind == "no system":
         return tif(path, ones, crs=None, transform=None)
-    path.write_text("no image")
+    path.write_text("no image", encoding="utf-8")
     return path
 
 

@@ -15,6 +15,7 @@ import torch
 from rasterio.transform import Affine
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.many_scenes import MANIFEST, find_scenes, restore_many
 from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
 
@@ -118,14 +119,14 @@ class _Ranges(BaseHTTPRequestHandler):
     content = b""
 
     def do_HEAD(self) -> None:
-        found = self.path == "/scene.tif"
+        found = self.path.partition("?")[0] == "/scene.tif"
         self.send_response(200 if found else 404)
         self.send_header("Accept-Ranges", "bytes")
         self.send_header("Content-Length", str(len(self.content) if found else 0))
         self.end_headers()
 
     def do_GET(self) -> None:
-        if self.path != "/scene.tif":
+        if self.path.partition("?")[0] != "/scene.tif":
             return self.do_HEAD()
         first, last = self.headers["Range"].removeprefix("bytes=").split("-")
         part = self.content[int(first) : int(last) + 1]
@@ -160,6 +161,30 @@ def test_a_scene_is_read_from_the_web(tmp_path: Path, server: str) -> None:
     with pytest.raises(UncloudedError, match=r"absent\.tif"):
         restore_scene(f"/vsicurl/{server}/absent.tif", tmp_path / "none.tif", model=Recorder())
     assert not (tmp_path / "none.tif").exists()
+
+
+def test_a_signature_is_used_and_not_written_down(tmp_path: Path, server: str) -> None:
+    asked = f"{server}/scene.tif?se=2026&sig=SECRET%3D"
+    assert find_scenes(asked) is None
+    result = tmp_path / "out.tif"
+    restore_scene(asked, result, model=Recorder(), stac=True, report=tmp_path / "report.html")
+    with rasterio.open(result) as file:
+        assert file.tags()["UNCLOUDED_INPUT"] == "scene.tif"
+    for path in tmp_path.iterdir():
+        assert b"SECRET" not in path.read_bytes(), path
+    (tmp_path / "list.txt").write_text(f"{asked}\nin.tif\n")
+    scenes = find_scenes(str(tmp_path / "list.txt"))
+    assert scenes == [asked, str(tmp_path / "in.tif")]
+    outcomes = list(restore_many(scenes, tmp_path / "many", lambda scene, out, _: restore_one(scene, out)))
+    assert [(outcome.status, Path(outcome.output).name) for outcome in outcomes] == [
+        ("done", "scene.tif"),
+        ("done", "in.tif"),
+    ]
+    assert "SECRET" not in (tmp_path / "many" / MANIFEST).read_text()
+
+
+def restore_one(scene: str, output: Path) -> None:
+    restore_scene(scene, output, model=Recorder())
 
 
 @pytest.mark.parametrize("reflectance", [(0.0, 1.0), (float("nan"), 0.0), (1.0, float("inf"))])

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,7 @@ def test_two_processes_take_the_steps_of_one(pairs: Path, tmp_path: Path) -> Non
         done = train(pairs, out, devices, "--json", **{"stages.prior.steps": 3, "stages.prior.validate_every": 3})
         assert done.returncode == 0, done.stderr
         assert json.loads(done.stdout)["step"] == 3  # said once
+        assert done.stderr.count(f"Finished. The model is {out / 'own.safetensors'}.") == 1
         assert "Warning" not in done.stderr
         states.append(torch.load(out / "prior.ckpt", weights_only=True)["model"]["prior"])
     torch.testing.assert_close(states[1], states[0], atol=1e-6, rtol=1e-5)
@@ -54,6 +56,7 @@ def test_both_end_when_the_time_is_up(pairs: Path, tmp_path: Path) -> None:
         done = train(pairs, tmp_path, 2, "--max-minutes", str(minutes), **{"stages.prior.validate_every": 1})
         assert done.returncode == 0, done.stderr
         assert "Traceback" not in done.stderr
+        assert re.search(r"Time is up .*; not finished: prior\. The same command goes on from there\.", done.stderr)
         if torch.load(tmp_path / "prior.ckpt", weights_only=True)["step"] > 0:
             return
     pytest.fail("no step in 96 seconds")

@@ -4,6 +4,7 @@ JSON goes to stdout (with `--json`), everything else to stderr. Exit codes: 0 fi
 interrupted.
 """
 
+import io
 import os
 import sys
 from importlib import import_module
@@ -54,6 +55,8 @@ def cli() -> None:
 def main(args: list[str] | None = None) -> Any:
     """Run the command line; every error that a user can mend becomes one message and an exit code, never a
     traceback."""
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a console or file of few letters gets ? for ε and ×
+        sys.stdout.reconfigure(errors="replace")
     try:
         sys.exit(cli.main(args, standalone_mode=False) or 0)
     except click.ClickException as error:

@@ -72,9 +72,9 @@ def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
               help="Average the prior over so many turned and flipped copies of a tile.")  # fmt: skip
 @click.option("--samples", type=int, help="Draw this many and write their mean.")
 @click.option("--seed", type=int, help="Seed of the noise.")
-@click.option("--date", "dates", multiple=True, type=FILE, metavar="FILE",
+@click.option("--date", "dates", multiple=True, metavar="FILE",
               help="Another cloudy date of the place, any grid (repeatable); for models of several.")  # fmt: skip
-@click.option("--sar", type=FILE, metavar="FILE", help="Sentinel-1's VV and VH in dB, any grid; for models with radar.")
+@click.option("--sar", metavar="FILE", help="Sentinel-1's VV and VH in dB, any grid; for models with radar.")
 @click.option(
     "--mask",
     default="none",
@@ -127,8 +127,9 @@ def remove(
 ) -> None:
     """Take the clouds out of INPUT and write the clear scene to OUTPUT.
 
-    GeoTIFF (and what GDAL reads), PNG, JPEG and WebP; OUTPUT has the same grid, bands and numbers. OUTPUT appears when
-    it is whole. After Ctrl-C or a full disk, --resume goes on.
+    GeoTIFF (and what GDAL reads, from https:// or s3:// too), PNG, JPEG and WebP; OUTPUT has the same grid, bands and
+    numbers. OUTPUT appears when it is whole. After Ctrl-C or a full disk, --resume goes on. Of several scenes (INPUT is
+    a folder, a pattern, or a .txt file with one a line) each is written into the folder OUTPUT.
     """
     from unclouded.sampling import OPTIONS
 
@@ -180,7 +181,7 @@ ONE_SCENE_ONLY = {"dates": "--date", "sar": "--sar", **{name: f"--{name.replace(
 
 
 def _many(
-    scenes: list[Path],
+    scenes: list[str],
     folder: Path,
     settings: dict[str, Any],
     options: dict[str, Any],
@@ -201,7 +202,7 @@ def _many(
     resume = options.pop("resume")
     outcomes = []
 
-    def restore(scene: Path, output: Path, go_on: bool) -> None:
+    def restore(scene: str, output: Path, go_on: bool) -> None:
         with _progress(as_json) as progress:
             restore_scene(scene, output, progress=progress, resume=go_on, **settings, **options)
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from unclouded.training.loop import Progress
 
@@ -72,6 +72,7 @@ def train(
     """
     from unclouded.training.export import notes
     from unclouded.training.loop import train as run_training
+    from unclouded.training.loop import unfinished
     from unclouded.training.own import fit
     from unclouded.training.recipes import keys
     from unclouded.training.recipes import recipe as find
@@ -95,6 +96,8 @@ def train(
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     run = Run(data, out, stages or None, max_minutes, workers, device, devices, precision)  # type: ignore[arg-type]
     last = _follow(run_training(chosen, run))
+    if _speaks():
+        click.echo(_reached(last, unfinished(chosen, run), out / f"{chosen.name}.safetensors"), err=True)
     if as_json and _speaks():
         click.echo(json.dumps(None if last is None else asdict(last)))
 
@@ -107,6 +110,14 @@ def _speaks() -> bool:
 def _note(sentence: str) -> None:
     if _speaks():
         click.echo(f"Note: {sentence}", err=True)
+
+
+def _reached(last: "Progress | None", left: "Sequence[str]", model: Path) -> str:
+    """What became of a run: `last` is its last step, `left` are the stages that it was asked for and did not finish."""
+    if not left:
+        return f"Finished. The model is {model}."
+    where = "before the first step" if last is None else f"after step {last.step} of {last.steps} of {last.stage}"
+    return f"Time is up {where}; not finished: {', '.join(left)}. The same command goes on from there."
 
 
 def _follow(steps: "Iterator[Progress]") -> "Progress | None":

@@ -13,6 +13,7 @@ import rasterio.errors
 from unclouded.datasets.images import unreadable
 from unclouded.datasets.pairs import Pair, list_images, match_folders, natural
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.text_files import read_text
 
 Layout = Callable[[Path], list[Pair]]
 
@@ -161,7 +162,7 @@ def _listed_parts(root: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for part in ("train", "val", "test"):
         path = next((p for p in (root / f"{part}.txt", root.parent / f"{part}.txt") if p.is_file()), None)
-        for line in path.read_text(encoding="utf-8").splitlines() if path else ():
+        for line in read_text(path).splitlines() if path else ():
             found[Path(line.strip()).stem] = part
     return found
 

@@ -12,7 +12,6 @@ Files are matched by name, never by their position in a listing. A missing partn
 count or dtype, is an error that names the file.
 """
 
-import csv
 import hashlib
 import re
 from collections.abc import Callable, Iterable, Sequence
@@ -25,6 +24,7 @@ from numpy.typing import NDArray
 from unclouded.datasets import splits
 from unclouded.datasets.images import ImageFacts, image_facts, is_image, read_image
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.text_files import read_table
 
 __all__ = ["Pair", "check_pairs", "list_images", "read_image", "read_pairs", "read_targets", "select"]
 
@@ -189,15 +189,13 @@ def list_images(folder: Path, key: Callable[[str], str] = str) -> dict[str, Path
 
 def read_manifest(path: Path) -> list[Pair]:
     """The pairs of a CSV manifest with the columns `cloudy,clear[,split][,stem]`; paths are relative to the CSV."""
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = set(rows.fieldnames or ())
-        if not {"cloudy", "clear"} <= columns:
-            raise UsageError(
-                f"The manifest {path} has the columns {sorted(columns)}. It needs `cloudy` and `clear` "
-                "(and may have `split` and `stem`)."
-            )
-        pairs = [_manifest_pair(row, path, number) for number, row in enumerate(rows, start=2)]
+    columns, rows = read_table(path)
+    if not {"cloudy", "clear"} <= set(columns):
+        raise UsageError(
+            f"The manifest {path} has the columns {sorted(columns)}. It needs `cloudy` and `clear` "
+            "(and may have `split` and `stem`)."
+        )
+    pairs = [_manifest_pair(row, path, number) for number, row in enumerate(rows, start=2)]
     if not pairs:
         raise UncloudedError(f"The manifest {path} lists no pairs. Add a line for each pair.")
     seen: dict[str, int] = {}

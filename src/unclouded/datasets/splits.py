@@ -21,6 +21,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.text_files import read_text
 
 # First stem of each Landsat 8 scene of RICE2, and of each run of like images of RICE1 (seen by looking at the labels).
 RICE2_SCENES = (0, 56, 137, 227, 290, 380, 450, 521, 577, 665)
@@ -63,7 +64,7 @@ def stems(name_or_file: str, also: Iterable[str] = ()) -> tuple[str, ...]:
         return split(name_or_file)
     path = Path(name_or_file)
     if path.is_file():
-        found = tuple(stem for stem, _ in _parse(path.read_text(encoding="utf-8"), str(path)))
+        found = tuple(stem for stem, _ in _parse(read_text(path), str(path)))
         if not found:
             raise UncloudedError(f"The split list {path} is empty. Write one stem a line.")
         return found

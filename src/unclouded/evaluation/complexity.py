@@ -126,7 +126,7 @@ def _start_peak(cuda: bool) -> float | None:
         torch.cuda.reset_peak_memory_stats()
         return 0.0
     try:  # Linux: forget the peak so far
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
         return _status_mb("VmRSS")
     except OSError:
         return None
@@ -139,7 +139,7 @@ def _peak_mb(cuda: bool, before: float | None) -> float | None:
 
 
 def _status_mb(field: str) -> float:
-    for line in Path("/proc/self/status").read_text().splitlines():
+    for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
         if line.startswith(field):
             return int(line.split()[1]) / 1024
     raise OSError(f"no {field} in /proc/self/status")

@@ -17,6 +17,7 @@ from unclouded.evaluation.metrics import Mask, Protocol, ratios
 from unclouded.evaluation.statistics import Comparison, Interval, bootstrap, bootstrap_ratio, compare
 from unclouded.scenes.bands import backscatter
 from unclouded.scenes.failures import writing
+from unclouded.text_files import read_table
 
 Array = NDArray[np.float32]
 CLOUD_THRESHOLD = 0.1  # a pixel counts as cloudy where a band differs from the clear image by more than this, of [0, 1]
@@ -162,14 +163,15 @@ def write_csv(path: Path, scores: Sequence[Score]) -> None:
 def read_csv(path: Path) -> dict[str, dict[str, float]]:
     """Stem -> metrics, of a file that `write_csv` wrote, or of the folder that `unclouded evaluate --out` did."""
     path = path / "per_image.csv" if path.is_dir() else path
+    if not path.exists():
+        raise UncloudedError(f"There is no {path}. Give a folder of `unclouded evaluate --out`, or its per-image CSV.")
+    rows = read_table(path).rows
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
         if not rows:
             raise ValueError("it has no rows")
         skip = {"stem", "height", "width", "cloud_share"}
         return {row["stem"]: {k: float(v) for k, v in row.items() if k not in skip and v} for row in rows}
-    except (OSError, KeyError, ValueError, csv.Error) as error:
+    except (KeyError, ValueError) as error:
         raise UncloudedError(
             f"{path} is not a per-image CSV of `unclouded evaluate --out` ({error}). Give such a file."
         ) from error

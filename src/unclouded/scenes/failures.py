@@ -10,6 +10,7 @@ from rasterio._err import CPLE_BaseError  # what rasterio lets through of GDAL's
 from rasterio.errors import RasterioError
 
 from unclouded.errors import UncloudedError
+from unclouded.scenes.names import is_address
 
 READABLE = "GeoTIFF, PNG, JPEG, WebP, or another raster that GDAL reads"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -57,6 +58,8 @@ def _why_unreadable(name: str | Path, error: BaseException) -> str:
         return f"{name} does not exist. Check the path."
     if "not recognized" in text or _is_empty(name):
         return _not_an_image(name)
+    if is_address(str(name)):
+        return f"{name} cannot be read ({_short(text)}). Check the address and your access, or fetch the file first."
     return f"{name} cannot be read to its end ({_short(text)}): it is damaged or truncated. Fetch or copy it again."
 
 

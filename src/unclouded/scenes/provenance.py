@@ -9,15 +9,17 @@ from typing import Any
 
 from unclouded import __version__
 from unclouded.sampling import Sampling
+from unclouded.scenes.names import file_name, is_address, without_secrets
 
 PREFIX = "UNCLOUDED_"
 
 
 def file_facts(name: str) -> list[Any]:
-    """Name, size and time of change of a file; the name alone for what is not a plain file."""
+    """Name, size and time of change of a file; the name alone for what is not a plain file. An address stays the same
+    when its signature is renewed."""
     path = Path(name)
-    if not path.is_file():
-        return [name]
+    if is_address(name) or not path.is_file():
+        return [without_secrets(name)]
     return [str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns]
 
 
@@ -53,7 +55,7 @@ def provenance_tags(
         "MODEL_SHA256": digest,
         **{name.upper(): str(value) for name, value in drawn.items()},
         "MASK": mask,
-        "INPUT": Path(source).name,
+        "INPUT": file_name(source),
         "DATE": date,
     }
     return {
@@ -64,5 +66,5 @@ def provenance_tags(
 
 def condition_tags(dates: Sequence[str | Path], sar: str | Path | None) -> dict[str, str]:
     """The further images that a model saw, for the same domain; nothing if there were none."""
-    tags = {f"{PREFIX}DATES": ", ".join(Path(date).name for date in dates)} if dates else {}
-    return tags if sar is None else {**tags, f"{PREFIX}SAR": Path(sar).name}
+    tags = {f"{PREFIX}DATES": ", ".join(file_name(str(date)) for date in dates)} if dates else {}
+    return tags if sar is None else {**tags, f"{PREFIX}SAR": file_name(str(sar))}

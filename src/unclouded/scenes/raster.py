@@ -22,6 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from unclouded.errors import UncloudedError
 from unclouded.scenes.bands import fits
 from unclouded.scenes.failures import reading
+from unclouded.scenes.names import is_address
 from unclouded.scenes.tiles import Window
 
 Array = NDArray[Any]
@@ -31,7 +32,6 @@ Kind = Literal["raster", "png", "jpeg", "webp"]
 MAX_BANDS = 16
 CACHE_BYTES = 64 << 20  # GDAL's block cache at least; its default is a share of the machine's memory
 MOST_CACHE_BYTES = 1 << 30
-VIRTUAL = "/vsi"
 # domains that GDAL makes by itself or that have a setter of their own
 OWN_DOMAINS = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE", "TIFF", "EXIF"}
 
@@ -107,7 +107,7 @@ def open_scene(name: str | Path) -> Scene:
     from unclouded.scenes.pictures import PictureScene, picture_kind
 
     name = str(name)
-    if not name.startswith(VIRTUAL) and "://" not in name:
+    if not is_address(name):
         with reading(name):
             if Path(name).is_dir():
                 raise IsADirectoryError

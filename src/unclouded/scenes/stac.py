@@ -18,9 +18,10 @@ from rasterio.warp import transform_geom
 
 from unclouded.errors import UsageError
 from unclouded.scenes.failures import writing
+from unclouded.scenes.names import is_address, without_secrets
 from unclouded.scenes.products import MASK, SCENE, UNCERTAINTY, WEIGHTS, Product
 from unclouded.scenes.provenance import PREFIX
-from unclouded.scenes.raster import VIRTUAL, SceneInfo
+from unclouded.scenes.raster import SceneInfo
 
 if TYPE_CHECKING:
     import pystac
@@ -162,7 +163,7 @@ def _source_href(name: str, folder: Path) -> str:
     for remote in ("/vsicurl/", "/vsicurl_streaming/"):
         if name.startswith(remote):
             return name.removeprefix(remote)
-    return name if name.startswith(VIRTUAL) or "://" in name else _href(Path(name), folder)
+    return without_secrets(name) if is_address(name) else _href(Path(name), folder)
 
 
 def _href(path: Path, folder: Path) -> str:

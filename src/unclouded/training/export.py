@@ -51,7 +51,7 @@ def _record(recipe: Recipe, run: Run, ancestor: TrainingRecord | None) -> Traini
     minutes: dict[str, float] = {}
     steps: dict[str, int] = {}
     log = run.out / "log.jsonl"
-    for line in log.read_text().splitlines() if log.exists() else ():
+    for line in log.read_text(encoding="utf-8").splitlines() if log.exists() else ():
         entry = json.loads(line)
         minutes[entry["stage"]] = round(entry["minutes"], 1)
         steps[entry["stage"]] = entry["step"]

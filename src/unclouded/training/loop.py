@@ -93,6 +93,13 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
         _export(model, recipe, run, fabric, ancestor)
 
 
+def unfinished(recipe: Recipe, run: Run) -> list[StageName]:
+    """The stages that `run` asks for and that its folder does not have finished."""
+    return [
+        name for name in recipe.stages if name in (run.stages or recipe.stages) and not _finished(recipe, run, name)
+    ]
+
+
 def _finished(recipe: Recipe, run: Run, stage: StageName) -> dict[str, Any] | None:
     """The checkpoint of a stage that is done; UncloudedError if it is of another recipe."""
     path = run.out / f"{stage}.ckpt"
@@ -348,9 +355,9 @@ class _Log:
         self.path, self.write = path, write
         self.since: list[dict[str, float]] = []
         if write and path.exists():
-            lines = path.read_text().splitlines()
+            lines = path.read_text(encoding="utf-8").splitlines()
             kept = [line for line in lines if (entry := json.loads(line))["stage"] != stage or entry["step"] <= step]
-            path.write_text("".join(f"{line}\n" for line in kept))
+            path.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
 
     def add(self, progress: Progress) -> Progress:
         self.since.append(progress.losses)
@@ -360,12 +367,12 @@ class _Log:
         self.since.clear()
         logged = Progress(**(asdict(progress) | {"losses": means}))
         if self.write:
-            with writing(self.path), self.path.open("a") as file:
+            with writing(self.path), self.path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(asdict(logged)) + "\n")
         return logged
 
 
 def read_log(out: Path, stages: Sequence[str] | None = None) -> list[dict[str, Any]]:
     """The learning curve that `train` wrote: one dict a line, of these stages (default: all)."""
-    lines = (json.loads(line) for line in (out / "log.jsonl").read_text().splitlines())
+    lines = (json.loads(line) for line in (out / "log.jsonl").read_text(encoding="utf-8").splitlines())
     return [entry for entry in lines if stages is None or entry["stage"] in stages]

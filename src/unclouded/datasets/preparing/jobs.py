@@ -1,6 +1,5 @@
 """The job file of `unclouded data prepare`: which scenes make the benchmark, as YAML or CSV."""
 
-import csv
 import re
 from collections import Counter
 from pathlib import Path
@@ -10,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from unclouded.errors import UncloudedError, UsageError, first_problem
+from unclouded.text_files import read_table, read_text
 
 FILES = ("cloudy", "clear", "cloudy_pan", "clear_pan", "mask")
 COLUMNS = ("place", "name", *FILES)
@@ -69,9 +69,7 @@ def read_job(path: Path) -> Job:
     try:
         content = _read_csv(path) if path.suffix.lower() == ".csv" else _read_yaml(path)
         job = Job.model_validate({**content, "places": [_filled(row, path) for row in content["places"]]})
-    except OSError as error:
-        raise UncloudedError(f"The job file {path} cannot be read ({error.strerror}). Check the path.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except yaml.YAMLError as error:
         reason = " ".join(str(error).split())
         raise UsageError(f"The job file {path} is not valid ({reason}). Correct it there.") from error
     except ValidationError as error:
@@ -84,22 +82,20 @@ def read_job(path: Path) -> Job:
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:
-    content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    content = yaml.safe_load(read_text(path))
     if not isinstance(content, dict) or not isinstance(content.get("places"), list):
         raise UsageError(f"The job file {path} has no list `places`. Add one, each entry with place, cloudy and clear.")
     return content
 
 
 def _read_csv(path: Path) -> dict[str, Any]:
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        rows = csv.DictReader(file)
-        columns = rows.fieldnames or ()
-        if not {"place", "cloudy", "clear"} <= set(columns) or not set(columns) <= set(COLUMNS):
-            raise UsageError(
-                f"The job file {path} has the columns {', '.join(columns) or '(none)'}. "
-                f"It needs place, cloudy and clear, and may have {', '.join(c for c in COLUMNS if c not in columns)}."
-            )
-        return {"places": [{key: value for key, value in row.items() if value} for row in rows]}
+    columns, rows = read_table(path)
+    if not {"place", "cloudy", "clear"} <= set(columns) or not set(columns) <= set(COLUMNS):
+        raise UsageError(
+            f"The job file {path} has the columns {', '.join(columns) or '(none)'}. "
+            f"It needs place, cloudy and clear, and may have {', '.join(c for c in COLUMNS if c not in columns)}."
+        )
+    return {"places": [{key: value for key, value in row.items() if value} for row in rows]}
 
 
 def _filled(row: Any, path: Path) -> Any:
