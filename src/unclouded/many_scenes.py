@@ -43,6 +43,8 @@ def find_scenes(text: str) -> list[str] | None:
 
     None if INPUT names one scene. Raises UsageError if there is nothing in it.
     """
+    if not text:
+        raise UsageError("The name of the scene is empty. Give INPUT a file, a folder, a pattern or a list.")
     path = Path(text)
     if path.is_dir():
         files = (p for p in path.iterdir() if p.suffix.lower() in SCENE_SUFFIXES and not p.name.startswith("."))

@@ -55,7 +55,7 @@ class SceneOptions:
     def outputs(self, dst: Path) -> dict[str, Path]:
         """The files beside `dst` that were asked for, by option."""
         asked = {
-            "--stac": dst.with_suffix(".json") if self.stac else None,
+            "--stac": dst.parent / f"{dst.stem}.json" if self.stac else None,
             "--mask-out": self.mask_out,
             "--weights-out": self.weights_out,
             "--uncertainty-out": self.uncertainty_out,

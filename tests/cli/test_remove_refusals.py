@@ -115,6 +115,20 @@ def test_bad_options(remove: Any, tmp_path: Path, options: list[str], message: s
     assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]
 
 
+def test_no_names(remove: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    random_tif(tmp_path / "in.tif")
+    for output in (".", "", "/", ".."):
+        for options in ([], ["--resume"], ["--stac"]):
+            code, _, err = remove("in.tif", output, *options)
+            assert code == 2
+            assert "is a folder. Give OUTPUT the name of a file in it." in err
+    code, _, err = remove("", tmp_path / "out.tif")
+    assert code == 2
+    assert "The name of the scene is empty." in err
+    assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [("out.docx", "Use .tif"), ("out.png", "cannot hold the grid"), ("no/out.tif", "does not exist")],

@@ -121,7 +121,7 @@ def _mtc_new(entry: catalog.DataSet, root: Path, samples: list[Sample]) -> None:
         for i, frame in enumerate(frames):
             _write(root / "Sen2_MTC" / tile / "cloud" / f"{tile}_{number}_{i}.tif", frame, "uint16")
     for part, tiles in lists.items():
-        (root / "Sen2_MTC" / f"{part}.txt").write_text("".join(f"{tile}\n" for tile in sorted(tiles)))
+        (root / "Sen2_MTC" / f"{part}.txt").write_text("".join(f"{tile}\n" for tile in sorted(tiles)), encoding="utf-8")
 
 
 _WRITERS: dict[str, Callable[[catalog.DataSet, Path, list[Sample]], None]] = {

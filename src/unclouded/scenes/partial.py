@@ -40,13 +40,13 @@ class Layer:
 
 
 def partial_folder(output: Path) -> Path:
-    return output.with_name(f".{output.name}.partial")
+    return output.parent / f".{output.name}.partial"
 
 
 def earlier_plan(output: Path) -> dict[str, Any]:
     """The plan of the unfinished run of `output`; empty if there is none that can be read (`resume` then says so)."""
     try:
-        return dict(json.loads((partial_folder(output) / "plan.json").read_text()))
+        return dict(json.loads((partial_folder(output) / "plan.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return {}
 
@@ -122,8 +122,8 @@ class Partial:
         if not folder.is_dir():
             raise UncloudedError(f"There is no unfinished run of {output} to resume. Run without --resume.")
         try:
-            earlier = json.loads((folder / "plan.json").read_text())
-            progress = json.loads((folder / PROGRESS).read_text())
+            earlier = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+            progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
             self = cls(folder, output, layers, panels, read_kept, progress)
         except (OSError, ValueError, TypeError, AttributeError) as error:
             raise UncloudedError(f"The unfinished run in {folder} is damaged. Run without --resume.") from error
@@ -253,7 +253,7 @@ def _say(value: Any) -> str:
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:
     """Replace `path` so that a crash leaves the old or the new content, never a mixture."""
     fresh = path.with_suffix(".new")
-    with fresh.open("w") as file:
+    with fresh.open("w", encoding="utf-8") as file:
         json.dump(content, file)
         file.flush()
         os.fsync(file.fileno())
