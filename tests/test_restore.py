@@ -147,7 +147,7 @@ def test_a_wrong_number_of_bands_says_which_it_wants() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_a_device_that_is_not_here_is_wrong_use() -> None:
     restorer = _restorer()
-    for device in ("cuda", "nonsense"):
+    for device in ("cuda", "nonsense", "meta"):
         with pytest.raises(UsageError, match="no device"):
             Restorer(restorer.model, restorer.card, device)
     with pytest.raises(UsageError, match="no precision 'fp8'"):

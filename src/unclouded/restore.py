@@ -331,7 +331,7 @@ def choose_device(device: str) -> torch.device:
         device = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.empty(1, device=chosen)
+        torch.zeros(1, device=chosen).cpu()  # "meta" has devices, but no numbers
     except (RuntimeError, AssertionError) as error:
         raise UsageError(f"There is no device {device!r} on this machine. Use --device cpu or auto.") from error
     return chosen

@@ -140,6 +140,7 @@ def test_nothing_is_overwritten_or_lost(run, checkpoint, tmp_path):
         (("import", "spagan.pth", "o.safetensors", "--band-names", "red,nir"), 2, "2 band names (red, nir) for 4"),
         (("import", "spagan.pth", "o.pt"), 2, "ends in .safetensors"),
         (("export", "good.safetensors", "o.onnx"), 2, "no known format"),
+        (("export", "good.safetensors", "."), 2, "no known format"),
         (("export", "good.safetensors", "o.pt", "--part", "wa"), 2, "no part 'wa'"),
         (("export", "lacking.safetensors", "o.pt"), 1, "lacks prior.conv_in.weight"),
         (("info", "more.safetensors"), 1, "unknown tensor extra"),

@@ -60,6 +60,7 @@ def test_a_bad_job_is_one_sentence(capsys, tmp_path, text, name, code, said):
         (["--name", "a/b"], "plain name"),
         (["--format", "jp2"], "Use png or tif"),
         (["--pixel-size", "-1"], "Give a positive number"),
+        (["--pixel-size", "inf"], "Give a positive number"),
     ],
 )
 def test_bad_options(capsys, tmp_path, arguments, said):

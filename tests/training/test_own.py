@@ -234,6 +234,8 @@ def test_own_bands_by_their_names_and_by_hand(tmp_path: Path) -> None:
     assert tiny_own(data, bands=list("abcde"), units="display").bands == tuple("abcde")
     with pytest.raises(UsageError, match="--bands names 2 bands, but the files have 5"):
         tiny_own(data, bands=["a", "b"])
+    with pytest.raises(UsageError, match="a band name appears twice in a, b, c, d, a"):
+        tiny_own(data, bands=list("abcda"))
 
 
 @pytest.mark.parametrize("count", [2, 4, 25])

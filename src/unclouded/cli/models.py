@@ -168,7 +168,7 @@ def export(model: str, output: Path, part: str | None, dtype: str, overwrite: bo
     from unclouded.models import conversion, store
 
     source = store.resolve(model)
-    conversion.check_writable([output, output.with_suffix(".json")], [source], overwrite)
+    conversion.check_writable(conversion.exported_files(output), [source], overwrite)
     written = [str(path) for path in conversion.export(source, output, part=part, dtype=dtype)]
     click.echo(json.dumps({"written": written}) if as_json else f"Wrote {' and '.join(written)}.", err=not as_json)
 

@@ -125,9 +125,7 @@ def export(source: FilePath, target: FilePath, *, part: str | None = None, dtype
     """
     import torch
 
-    target = Path(target)
-    if target.suffix not in (".safetensors", ".pt", ".pth"):
-        raise UsageError(f"{target.name} names no known format. End it in .safetensors, .pt or .pth.")
+    target, beside = exported_files(target)
     card, tensors = store.read_card(source), _tensors(source)
     if dtype != "as-stored":
         to = {"fp32": torch.float32, "fp16": torch.float16}[dtype]
@@ -136,9 +134,16 @@ def export(source: FilePath, target: FilePath, *, part: str | None = None, dtype
         tensors = _part(tensors, part)
     header = {} if part else {store.CARD_KEY: card.model_dump_json()}
     store.write_atomically(target, _to_bytes(tensors, header, target.suffix))
-    beside = target.with_suffix(".json")
     store.write_atomically(beside, card.model_dump_json(indent=2).encode())
     return [target, beside]
+
+
+def exported_files(target: FilePath) -> tuple[Path, Path]:
+    """What `export` writes: `target`, and the card beside it. Raises UsageError for a format that it does not know."""
+    target = Path(target)
+    if target.suffix not in (".safetensors", ".pt", ".pth"):
+        raise UsageError(f"{target.name or target} names no known format. End it in .safetensors, .pt or .pth.")
+    return target, target.with_suffix(".json")
 
 
 def _tensors(source: FilePath) -> "dict[str, torch.Tensor]":

@@ -152,6 +152,8 @@ class Recipe(_Value):
             raise ValueError("transplanted clouds and varied pairs are for models of one date without Sentinel-1")
         if len(self.bands) != self.model.bands:
             raise ValueError(f"{len(self.bands)} bands are named for a model of {self.model.bands}")
+        if len(set(self.bands)) < len(self.bands):
+            raise ValueError(f"a band name appears twice in {', '.join(self.bands)}")
         for source in (*self.sources, *self.validation):
             if source.channels is not None and len(source.channels) != len(self.bands):
                 raise ValueError(f"a source names {len(source.channels)} channels for the recipe's {len(self.bands)}")

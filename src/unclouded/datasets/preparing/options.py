@@ -1,5 +1,6 @@
 """How a benchmark is made."""
 
+import math
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -49,7 +50,7 @@ class PrepareOptions:
         if self.stretch is not None and not self.stretch[0] < self.stretch[1]:
             raise UsageError(f"The stretch {self.stretch} is no range. Give the lower value first, as in 0,2000.")
         for what, value in (("tile", self.tile), ("pixel size", self.pixel_size), ("largest shift", self.max_shift)):
-            if value is not None and not value > 0:
+            if value is not None and not 0 < value < math.inf:
                 raise UsageError(f"The {what} is {value:g}. Give a positive number.")
         if self.coverage == "cloud-net" and not self.cloud_net.is_file():
             raise UsageError(
