@@ -27,7 +27,8 @@ def test_norms_compute_in_float32_whatever_they_are_given() -> None:
     scale, shift = torch.randn(2, 2, 8).unbind()
     for extra in ((), (scale, shift), (scale[:1], shift[:1])):
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
-            assert torch.equal(norm(x, *extra), norm(x.float(), *extra).bfloat16())
+            differ = norm(x, *extra) != norm(x.float(), *extra).bfloat16()
+            assert differ.float().mean() < 0.001  # the order of a sum may turn a rounding; in bf16, 0.4 differ
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from unclouded.cli.bars import bar
+
 
 def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[str, ...] | None:
     return None if value is None else tuple(name.strip() for name in value.split(","))
@@ -30,22 +32,18 @@ def data_simulate(out: Path, clear: Path | None, landscapes: int | None, as_json
     OUT gets cloud/, label/ and pairs.csv, which every other command takes as --data. Pairs that exist are kept, so the
     same command again goes on after an interruption.
     """
-    from rich.console import Console
-    from rich.progress import Progress
-
     from unclouded.datasets.simulated import SimulationOptions, count_pairs, simulate_pairs
 
     settings = SimulationOptions(**options)
-    console = Console(stderr=True)
     made = kept = 0
+    total = None
     pairs = simulate_pairs(out, clear=clear, landscapes=landscapes or 0, options=settings)
-    with Progress(console=console, disable=not console.is_terminal) as progress:
-        task = progress.add_task("simulating", total=None)
+    with bar("simulating") as show:
         for _, new in pairs:
-            if not made + kept:
-                progress.update(task, total=count_pairs(clear, landscapes or 0, settings))
             made, kept = made + new, kept + (not new)
-            progress.advance(task)
+            if show is not None:
+                total = total or count_pairs(clear, landscapes or 0, settings)
+                show(made + kept, total)
     click.echo(f"{made} pairs made, {kept} kept in {out}", err=True)
     if as_json:
         click.echo(json.dumps({"out": str(out), "made": made, "kept": kept, "seed": settings.seed}))

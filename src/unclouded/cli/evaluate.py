@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from unclouded.cli.bars import bar
 from unclouded.errors import UsageError
 
 if TYPE_CHECKING:
@@ -292,8 +293,8 @@ def _image_folder(out: Path | None, wanted: bool) -> Path | None:
 
 
 def _progress(items: Iterable[T], total: int) -> Iterator[T]:
-    from rich.console import Console
-    from rich.progress import track
-
-    console = Console(file=sys.stderr)
-    yield from track(items, "evaluate", total, console=console, disable=not console.is_terminal, transient=True)
+    with bar("evaluate") as show:
+        for done, item in enumerate(items, start=1):
+            yield item
+            if show is not None:
+                show(done, total)

@@ -1,14 +1,12 @@
 """`unclouded remove`: a cloudy scene in, the clear scene out."""
 
 import json
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 
+from unclouded.cli.bars import bar
 from unclouded.errors import UncloudedError, UsageError
 
 FILE = click.Path(path_type=Path)
@@ -31,21 +29,6 @@ def _pair(text: str | None, option: str, example: str) -> tuple[float, float] | 
     if len(numbers) != 2:
         raise UsageError(f"{option} {text!r} has {len(numbers)} numbers, not 2. Give it as in {option} {example}.")
     return numbers[0], numbers[1]
-
-
-@contextmanager
-def _progress(quiet: bool) -> Iterator[Callable[[int, int], None] | None]:
-    """A bar on stderr if that is a terminal."""
-    if quiet or not sys.stderr.isatty():
-        yield None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("tiles", total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
 @click.command()
@@ -162,7 +145,7 @@ def _one(input: str, output: Path, settings: dict[str, Any], options: dict[str, 
     from unclouded.scenes.partial import partial_folder
 
     try:
-        with _progress(as_json) as progress:
+        with bar("tiles", quiet=as_json) as progress:
             report = restore_scene(input, output, progress=progress, **settings, **options)
     except (KeyboardInterrupt, NoRoomError):
         if partial_folder(output).is_dir():
@@ -203,7 +186,7 @@ def _many(
     outcomes = []
 
     def restore(scene: str, output: Path, go_on: bool) -> None:
-        with _progress(as_json) as progress:
+        with bar("tiles", quiet=as_json) as progress:
             restore_scene(scene, output, progress=progress, resume=go_on, **settings, **options)
 
     for outcome in restore_many(scenes, folder, restore, resume):

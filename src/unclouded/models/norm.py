@@ -10,7 +10,8 @@ from torch import Tensor, nn
 
 def uncast(x: Tensor) -> AbstractContextManager[Any]:
     """Where tensors like `x` keep their precision, whatever autocast says around it."""
-    return nullcontext() if x.device.type == "meta" else torch.autocast(x.device.type, enabled=False)
+    device = x.device.type
+    return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
 def groups(channels: int) -> int:

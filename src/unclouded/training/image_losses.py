@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 
 from unclouded.evaluation.metrics import LUMA, WINDOW_RADIUS, WINDOW_SIGMA
+from unclouded.models.norm import uncast
 
 AMPLIFIED = 20.0  # times the deviation of two samples is what `spread_loss` takes for that of the error
 DETAIL_KEPT = 1.03  # times the prior's root mean square gradient is what `detail_loss` asks for
@@ -27,7 +28,7 @@ def gradient_loss(a: Tensor, b: Tensor) -> Tensor:
 def ssim_loss(a: Tensor, b: Tensor) -> Tensor:
     """1 − SSIM of the luma (of other than three bands: of their mean), as the protocol `paper` measures it; images in
     [0, 1]."""
-    with torch.autocast(a.device.type, enabled=False):  # differences of squares need their digits
+    with uncast(a):  # differences of squares need their digits
         a, b = _luma(a.float()), _luma(b.float())
         rows, cols = (_windows(size, a) for size in a.shape[-2:])
         mu_a, mu_b, aa, bb, ab = rows @ torch.stack((a, b, a * a, b * b, a * b)) @ cols.T
