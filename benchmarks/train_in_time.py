@@ -55,6 +55,8 @@ def main() -> None:
     parser.add_argument("--device", default="auto")
     parser.add_argument("--precision", default="auto")
     options = parser.parse_args()
+    if options.probe < 4:
+        parser.error("the rate is that of the later half of --probe steps: give 4 or more")
     run = Run(options.data, options.out, workers=options.workers, accelerator=options.device,
               precision=options.precision)  # fmt: skip
     settings: list[str] = list(options.settings)
