@@ -3,15 +3,13 @@
 Only a few rows of tiles are in memory, whatever the scene's height.
 """
 
-import queue
-import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -21,6 +19,7 @@ from torch import Tensor
 from unclouded.errors import UncloudedError
 from unclouded.sampling import Sampling
 from unclouded.scene_options import PANEL_WIDTH
+from unclouded.scenes.ahead import ahead
 from unclouded.scenes.bands import BandSet, DnRange
 from unclouded.scenes.blend import Blender, feather
 from unclouded.scenes.compose import Cloudy, Rows
@@ -31,8 +30,6 @@ from unclouded.scenes.tiles import TileGrid, Window
 from unclouded.shared_tiles import SharedTiles
 
 Float32 = NDArray[np.float32]
-T = TypeVar("T")
-POLL_SECONDS = 0.1
 
 
 class RestorerLike(Protocol):
@@ -307,45 +304,3 @@ _LACKING = {
     "w": "This model has no weight allocation, so there are no weights to write. Leave --weights-out out.",
     "spread": "The model gave no spread over samples. Ask for --samples 2 or more, or leave --uncertainty-out out.",
 }
-
-
-class _Failure(NamedTuple):
-    error: BaseException
-
-
-def ahead(items: Iterator[T], depth: int = 1) -> Generator[T, None, None]:
-    """The same items, made by a thread that is up to `depth` items ahead; its errors are raised here.
-
-    Closing the generator stops the thread.
-    """
-    ready: queue.Queue[T | _Failure | None] = queue.Queue(depth)
-    stop = threading.Event()
-
-    def put(item: T | _Failure | None) -> bool:
-        while not stop.is_set():
-            try:
-                ready.put(item, timeout=POLL_SECONDS)
-            except queue.Full:
-                continue
-            return True
-        return False
-
-    def work() -> None:
-        try:
-            for item in items:
-                if not put(item):
-                    return
-            put(None)
-        except BaseException as error:  # handed to the consumer
-            put(_Failure(error))
-
-    thread = threading.Thread(target=work, name="unclouded-reader", daemon=True)
-    thread.start()
-    try:
-        while (item := ready.get()) is not None:
-            if isinstance(item, _Failure):
-                raise item.error
-            yield item
-    finally:
-        stop.set()
-        thread.join()

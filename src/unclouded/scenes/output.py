@@ -7,6 +7,7 @@ GDAL does not report every failed write (a full disk may go unnoticed until the 
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from rasterio.enums import ColorInterp
 from rasterio.errors import NotGeoreferencedWarning, RasterioIOError
 
 from unclouded.errors import UsageError
+from unclouded.scenes.ahead import ahead
 from unclouded.scenes.failures import no_room, writing
 from unclouded.scenes.pictures import SUFFIXES
 from unclouded.scenes.raster import Array, Kind, Mask, SceneInfo, gdal_window
@@ -77,7 +79,8 @@ def layer_info(info: SceneInfo, names: tuple[str, ...], dtype: str, nodata: floa
 def write_geotiff(
     path: Path, info: SceneInfo, rows: ReadRows, mask: ReadMask | None = None, cog_resampling: str | None = None
 ) -> None:
-    """Write the scene `info` at `path`, pixels from `rows(window)` [C, h, W], asked for once, from top to bottom.
+    """Write the scene `info` at `path`, pixels from `rows(window)` [C, h, W], asked for once, from top to bottom, by a
+    thread that is a window ahead.
 
     With `cog_resampling` ("average", "nearest") it is a Cloud Optimized GeoTIFF whose overviews are made that way.
     Raises UncloudedError if it cannot be written; what is at `path` then is not to be used.
@@ -89,12 +92,13 @@ def write_geotiff(
         try:
             with rasterio.open(path, "w", opener=files, **_profile(info)) as file:
                 _describe(file, info)
-                for window in _windows(info):
-                    file.write(rows(window), window=gdal_window(window))
-                    inside = mask(window) if mask else None
-                    if inside is not None:
-                        file.write_mask(inside, window=gdal_window(window))
-                    files.check()
+                read = ((window, rows(window), mask(window) if mask else None) for window in _windows(info))
+                with closing(ahead(read)) as parts:
+                    for window, pixels, inside in parts:
+                        file.write(pixels, window=gdal_window(window))
+                        if inside is not None:
+                            file.write_mask(inside, window=gdal_window(window))
+                        files.check()
         finally:
             files.check()  # the reason of what GDAL says, if it says anything
         if cog_resampling is not None:
