@@ -274,12 +274,3 @@ def test_a_calibrated_spread_reaches_the_file_and_is_explained(tmp_path: Path) -
         assert ("not compared with true errors" in report.uncertainty) == (not factors)
     assert "b0 2, b1 3, b2 0.5" in report.uncertainty
     np.testing.assert_allclose(found[1], found[0] * np.array([2, 3, 0.5])[:, None, None], rtol=1e-5)
-
-
-def test_float32_needs_no_autocast(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Not every device that computes has it: Apple's had none before torch 2.5."""
-    restorer, y = _restorer(), torch.rand(1, 3, 16, 16)
-    expected = restorer.restore(y).clear
-    monkeypatch.setattr(torch.amp, "is_autocast_available", lambda device: False)
-    monkeypatch.setattr(torch, "autocast", None)
-    torch.testing.assert_close(restorer.restore(y).clear, expected)

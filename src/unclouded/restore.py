@@ -15,7 +15,6 @@ from unclouded.diffusion.windows import window_mean
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard
-from unclouded.models.norm import uncast
 from unclouded.models.padding import crop, pad_to_multiple
 from unclouded.sampling import SPREAD_WINDOW, Sampling
 
@@ -249,8 +248,7 @@ class Restorer:
             )
         y = _to_device(y.float(), self.device).contiguous(memory_format=torch.channels_last)
         wanted = (self.model, y, sampling or self.card.sampling, origins, on_step, weights_step)
-        cast = torch.autocast(self.device.type, torch.bfloat16) if self.precision == "bf16" else uncast(y)
-        with torch.inference_mode(), cast:
+        with torch.inference_mode(), torch.autocast(self.device.type, torch.bfloat16, enabled=self.precision == "bf16"):
             try:
                 restored = restore(*wanted)
             except RuntimeError as error:
