@@ -12,6 +12,7 @@ import rasterio
 from PIL import Image
 
 from scene_files import random_tif
+from unclouded.cli.remove import remove as command
 from unclouded.sampling import Sampling
 
 
@@ -104,6 +105,16 @@ def test_help_does_not_import_torch() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "--mask" in done.stdout
+
+
+def test_addresses_stay_as_they_are_given() -> None:
+    """A path would lose a slash."""
+    given = ["https://a.org/in.tif", "out.tif", "--date", "https://a.org/1.tif", "--date", "s3://b/2.tif"]
+    given += ["--sar", "https://a.org/s1.tif?sig=x", "--mask", "https://a.org/scl.tif"]
+    found = command.make_context("remove", given).params
+    assert found["input"] == "https://a.org/in.tif"
+    assert found["dates"] == ("https://a.org/1.tif", "s3://b/2.tif")
+    assert (found["sar"], found["mask"]) == ("https://a.org/s1.tif?sig=x", "https://a.org/scl.tif")
 
 
 def test_a_dry_run_prints_the_plan(remove: Any, tmp_path: Path) -> None:
