@@ -1,7 +1,9 @@
-"""Which shipped model a scene gets when none is named."""
+"""What is decided about a scene: the shipped model that it gets when none is named, and how its mask is called."""
 
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,7 +12,8 @@ from rasterio.enums import ColorInterp
 from unclouded.models.card import ModelCard
 from unclouded.models.registry import build_model
 from unclouded.models.store import save
-from unclouded.scene_plan import choose_model
+from unclouded.scene_options import SceneOptions
+from unclouded.scene_plan import choose_model, mask_said
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.pictures import array_info
 from unclouded.scenes.raster import SceneInfo
@@ -61,3 +64,10 @@ def test_chosen_bands_get_the_model_that_takes_as_many() -> None:
 def test_without_shipped_models_the_default_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("unclouded.models.store.WEIGHTS", tmp_path)
     assert choose_model(named(*RGB), None) == "base"  # which then says that it is not there
+
+
+def test_a_mask_is_named_without_its_signature() -> None:
+    job: Any = SimpleNamespace(mask=None)
+    assert mask_said(job, SceneOptions(mask="https://a.org/m.tif?sig=SECRET")) == "https://a.org/m.tif"
+    assert mask_said(job, SceneOptions(mask="what?.tif")) == "what?.tif"
+    assert mask_said(job, SceneOptions()) == "none"

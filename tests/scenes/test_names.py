@@ -2,7 +2,10 @@
 
 import pytest
 
+from unclouded.errors import UncloudedError
+from unclouded.scenes.failures import reading
 from unclouded.scenes.names import file_name, is_address, without_secrets
+from unclouded.scenes.provenance import condition_tags
 
 
 @pytest.mark.parametrize(
@@ -27,3 +30,16 @@ def test_paths_stay_as_they_are(name: str) -> None:
     assert not is_address(name)
     assert without_secrets(name) == name
     assert file_name(name) == name.split("/")[-1]
+
+
+@pytest.mark.parametrize(
+    ("name", "mend"), [("https://a.org/c.tif", "Check the address"), ("c.tif", "damaged or trunc")]
+)
+def test_an_address_that_answers_badly_is_not_called_a_damaged_file(name: str, mend: str) -> None:
+    with pytest.raises(UncloudedError, match=mend), reading(name):
+        raise OSError("Range downloading not supported by this server!")
+
+
+def test_further_images_are_named_without_their_signatures() -> None:
+    tags = condition_tags(["https://a.org/1.tif?sig=SECRET", "2.tif"], "s3://b/s1.tif?sig=SECRET")
+    assert tags == {"UNCLOUDED_DATES": "1.tif, 2.tif", "UNCLOUDED_SAR": "s1.tif"}
