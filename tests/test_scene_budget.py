@@ -14,8 +14,11 @@ import torch
 from rasterio.enums import ColorInterp
 from rasterio.transform import Affine
 
+from unclouded import scene_budget
+from unclouded.diffusion.schedule import Schedule, linear
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.restore_scene import plan_scene, restore_scene
+from unclouded.sampling import Sampling
 from unclouded.scene_budget import Cost, column_bytes, fit, memory, parse_size, resident, writing_bytes
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.pictures import ArrayScene, array_info
@@ -91,6 +94,50 @@ def test_a_plan_writes_nothing_and_says_all(tmp_path: Path) -> None:
     assert plan.seconds >= 6 * 25 * 0.002
     assert plan.memory_mb > 64
     assert plan.files == {"output": str(tmp_path / "out.tif"), "preview": str(tmp_path / "p.png")}
+
+
+class Sampled:
+    """Counts its evaluations."""
+
+    bands = RGB
+
+    def __init__(self, schedule: Schedule | None) -> None:
+        self.model = SimpleNamespace(schedule=schedule)
+        self.evaluations = 0
+
+    def restore(self, y: torch.Tensor, origins: Sequence[tuple[int, int]], sampling: Sampling) -> Any:
+        self.evaluations += sampling.samples * (1 if self.model.schedule is None else sampling.steps)
+        return SimpleNamespace(clear=y, spread=torch.zeros_like(y) if sampling.samples > 1 else None)
+
+
+@pytest.mark.parametrize(
+    ("steps", "samples", "uncertainty"), [(1, 1, None), (1, 3, None), (200, 1, None), (100, 3, Path("spread.tif"))]
+)
+@pytest.mark.parametrize("schedule", [linear(), None])
+def test_a_plan_counts_evaluations_that_it_does_not_run(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    steps: int,
+    samples: int,
+    uncertainty: Path | None,
+    schedule: Schedule | None,
+) -> None:
+    model = Sampled(schedule)
+    clock = SimpleNamespace(perf_counter=lambda: 3.0 * model.evaluations)
+    monkeypatch.setattr(scene_budget, "time", clock)
+    sampling = Sampling(steps=steps, samples=samples)
+    options = {"model": model, "sampling": sampling, "uncertainty_out": uncertainty}
+    plan = plan_scene(scene(tmp_path / "in.tif"), tmp_path / "out.tif", **options)
+    assert plan.seconds == pytest.approx(3 * plan.tiles * samples * (steps if schedule else 1))
+    assert model.evaluations <= 10
+
+
+def test_steps_that_do_not_fit_are_refused_before_any_work(tmp_path: Path) -> None:
+    model = Sampled(linear())
+    for work in (plan_scene, restore_scene):
+        with pytest.raises(UsageError, match="5000 sampling steps do not fit"):
+            work(scene(tmp_path / "in.tif"), tmp_path / "out.tif", model=model, sampling=Sampling(steps=5000))
+    assert model.evaluations == 0
 
 
 def test_a_limit_changes_how_but_not_what(tmp_path: Path) -> None:

@@ -146,7 +146,7 @@ def plan_scene(
 ) -> ScenePlan:
     """What `restore_scene` with the same arguments would do and about what it would cost; writes nothing.
 
-    The cost is measured on one tile. Raises as `restore_scene` does before it begins.
+    The cost is measured on a few tiles and evaluations. Raises as `restore_scene` does before it begins.
     """
     chosen = SceneOptions(**options)
     how = {"device": device, "precision": precision, "compile": compile}

@@ -3,6 +3,7 @@
 import re
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import product
 from typing import Any, NamedTuple
@@ -15,12 +16,13 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.bands import DnRange
 from unclouded.scenes.raster import cache_bytes
 from unclouded.scenes.tiles import Window
-from unclouded.strips import Job, restore_batch
+from unclouded.strips import Job, restore_batch, schedule_of, threads_shared
 
 UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 STRIPS_ALIVE = 4  # being read, read ahead, being restored, being stored
 WRITE_ROWS = 256
+EVALUATIONS_TRIED = 4  # beyond the first
 LEAST_TILES = 3  # side by side in the narrowest panel
 
 
@@ -72,10 +74,51 @@ def resident() -> int:
 
 
 def warm_up(job: Job) -> Cost:
-    """Restore one grey tile twice, the second time timed; memory is the peak above what was resident before."""
-    grid = job.grid
-    y = np.full((1, job.channels_in, grid.tile_height, grid.tile_width), 0.5, np.float32)
-    tile = Window(0, 0, grid.tile_height, grid.tile_width)
+    """What a tile costs, from grey ones: one by itself for the memory, then one for each batch that the run has in work
+    at a time for the seconds. Of many evaluations a few are run; the others are counted at what those took.
+    """
+    least = 2 if "spread" in job.layers else 1
+    once = _with_evaluations(job, least)
+    peak = _peak(once)
+    seconds = _seconds(once)
+    further = evaluations(job) - least
+    if further > 0:
+        tried = min(further, EVALUATIONS_TRIED)
+        seconds += further / tried * max(0.0, _seconds(_with_evaluations(job, least + tried)) - seconds)
+    return Cost(seconds, peak)
+
+
+def evaluations(job: Job) -> int:
+    """How often a tile goes through the networks that are sampled."""
+    if job.sampling is None:
+        return 1
+    return job.sampling.samples * (1 if schedule_of(job.restorer) is None else job.sampling.steps)
+
+
+def _with_evaluations(job: Job, n: int) -> Job:
+    """The job with `n` samples of one step."""
+    if job.sampling is None:
+        return job
+    sampling = job.sampling.model_copy(update={"steps": 1, "samples": n})
+    return replace(job, sampling=sampling, weights_step=None)
+
+
+def _restore_grey(job: Job) -> None:
+    tile = Window(0, 0, job.grid.tile_height, job.grid.tile_width)
+    restore_batch(job, np.full((1, job.channels_in, tile.height, tile.width), 0.5, np.float32), [tile])
+
+
+def _seconds(job: Job) -> float:
+    """Of one tile, as many in work as in the run."""
+    with threads_shared(job.at_a_time), ThreadPoolExecutor(job.at_a_time) as pool:
+        started = time.perf_counter()
+        for future in [pool.submit(_restore_grey, job) for _ in range(job.at_a_time)]:
+            future.result()
+        return (time.perf_counter() - started) / job.at_a_time
+
+
+def _peak(job: Job) -> int:
+    """Memory of one tile above what was resident before."""
     before, peak, stop = resident(), 0, threading.Event()
 
     def watch() -> None:
@@ -86,14 +129,11 @@ def warm_up(job: Job) -> Cost:
     watcher = threading.Thread(target=watch, daemon=True)
     watcher.start()
     try:
-        restore_batch(job, y, [tile])
-        started = time.perf_counter()
-        restore_batch(job, y, [tile])
-        seconds = time.perf_counter() - started
+        _restore_grey(job)
     finally:
         stop.set()
         watcher.join()
-    return Cost(seconds, max(0, peak - before))
+    return max(0, peak - before)
 
 
 def column_bytes(job: Job) -> int:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from unclouded.diffusion.schedule import timesteps
 from unclouded.errors import UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard, spread_meaning
@@ -26,7 +27,7 @@ from unclouded.scenes.raster import Scene, SceneInfo, open_scene
 from unclouded.scenes.same_grid import on_grid
 from unclouded.scenes.stretch import parse_stretch, stretched_range
 from unclouded.scenes.tiles import TileGrid
-from unclouded.strips import Job, MaskLike, RestorerLike
+from unclouded.strips import Job, MaskLike, RestorerLike, schedule_of
 
 AUTO = "auto"
 
@@ -201,7 +202,16 @@ def _refuse_mask_options(options: SceneOptions) -> None:
 
 
 def chosen_sampling(restorer: RestorerLike, options: SceneOptions) -> Sampling | None:
-    """The model card's sampling of the chosen quality with the user's changes; None if none of them says anything."""
+    """The model card's sampling of the chosen quality with the user's changes; None if none of them says anything.
+    Raises UsageError for steps that do not fit into the model's schedule."""
+    sampling = _wanted_sampling(restorer, options)
+    schedule = schedule_of(restorer)
+    if sampling is not None and schedule is not None:
+        timesteps(schedule.T, sampling.steps, sampling.spacing, start=sampling.start)
+    return sampling
+
+
+def _wanted_sampling(restorer: RestorerLike, options: SceneOptions) -> Sampling | None:
     if isinstance(options.sampling, Sampling):
         return options.sampling
     card: ModelCard | None = getattr(restorer, "card", None)

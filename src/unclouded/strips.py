@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from unclouded.diffusion.schedule import Schedule
 from unclouded.errors import UncloudedError
 from unclouded.sampling import Sampling
 from unclouded.scene_options import PANEL_WIDTH
@@ -51,6 +52,11 @@ class RestorerLike(Protocol):
 
         If the weights of one step are wanted, `weights_step` (counted from 1) is given too.
         """
+
+
+def schedule_of(restorer: RestorerLike) -> Schedule | None:
+    """The diffusion's; None for a restorer that has none, such as an end-to-end network."""
+    return getattr(getattr(restorer, "model", None), "schedule", None)
 
 
 class MaskLike(Protocol):

@@ -124,5 +124,6 @@ def test_a_dry_run_prints_the_plan(remove: Any, tmp_path: Path) -> None:
     assert json.loads(out)["tiles"] == 9
     code, out, _ = remove(source, tmp_path / "out.tif", "--dry-run")
     assert code == 0
-    assert "passed through" in out
+    assert "band         red is 1, from 0 to 255" in out
+    assert "s for all tiles" in out
     assert [p.name for p in tmp_path.iterdir()] == ["in.tif"]

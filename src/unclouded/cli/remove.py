@@ -2,12 +2,15 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from unclouded.cli.bars import bar
 from unclouded.errors import UncloudedError, UsageError
+
+if TYPE_CHECKING:
+    from unclouded.scene_budget import ScenePlan
 
 FILE = click.Path(path_type=Path)
 
@@ -134,7 +137,7 @@ def remove(
         from unclouded.restore_scene import plan_scene
 
         plan = plan_scene(input, output, **settings, **options)
-        click.echo(plan.model_dump_json(indent=2) if as_json else _listed(plan.model_dump(mode="json")))
+        click.echo(plan.model_dump_json(indent=2) if as_json else _plan_text(plan))
     else:
         _one(input, output, settings, options, as_json)
 
@@ -201,8 +204,24 @@ def _many(
         raise UncloudedError(f"{failed} of {len(scenes)} scenes failed. Mend them, and run again with --resume.")
 
 
-def _listed(facts: dict[str, Any]) -> str:
-    return "\n".join(f"{name.replace('_', ' '):15} {value}" for name, value in facts.items())
+def _plan_text(plan: "ScenePlan") -> str:
+    """A fact a line."""
+    scene = plan.scene
+    size = f"{scene['width']} x {scene['height']} pixels, {scene['bands']} of {scene['dtype']}"
+    seen = zip(plan.bands.items(), plan.dn_range.low, plan.dn_range.high, strict=True)
+    lines = [
+        ("input", f"{plan.input}: {size}, {scene['crs'] or 'no coordinate system'}"),
+        ("model", plan.model),
+        *(("band", f"{name} is {number}, from {low:g} to {high:g}") for (name, number), low, high in seen),
+        *(("band", f"{number} passes through unchanged") for number in plan.passed_through),
+        *(("date", date) for date in plan.dates),
+        *([("radar", plan.sar)] if plan.sar else []),
+        ("mask", plan.mask),
+        ("tiles", f"{plan.tiles} of {plan.tile} x {plan.tile}, overlap {plan.overlap}, {plan.batch_size} together"),
+        ("cost", f"about {plan.seconds:g} s for all tiles, {plan.memory_mb} MB of memory"),
+        *((name, path) for name, path in plan.files.items()),
+    ]
+    return "\n".join(f"{name:12} {value}" for name, value in lines)
 
 
 def _summary(pixels: dict[str, int]) -> str:
