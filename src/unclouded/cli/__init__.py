@@ -65,6 +65,10 @@ def main(args: list[str] | None = None) -> Any:
     except UncloudedError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
+    except OSError as error:  # stdout on a full disk, for one; files that a verb reads or writes have sentences of theirs
+        where = "" if error.filename is None else f" ({error.filename})"
+        click.echo(f"Error: The system says: {error.strerror or error}{where}. Mend that, and run again.", err=True)
+        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(130)
