@@ -12,9 +12,11 @@ from rasterio.transform import Affine
 
 from unclouded.diffusion.windows import window_mean
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.evaluation.methods import Prior
 from unclouded.models.card import ModelCard
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
+from unclouded.models.padding import with_margin, without_margin
 from unclouded.models.unet import UNetConfig
 from unclouded.restore import Restorer
 from unclouded.restore_scene import restore_scene
@@ -211,6 +213,25 @@ def test_the_ensemble_is_the_mean_of_the_turned_answers() -> None:
         expected = (restorer.model.reference(y) + half) / 2
     found = restorer.restore(y, sampling=Sampling(steps=1, self_ensemble=2)).prior
     torch.testing.assert_close(found, expected)
+
+
+def test_a_margin_is_restored_with_the_image_and_cut_off() -> None:
+    restorer, y = _restorer(), torch.rand(2, 3, 12, 20)
+    plain, steps = Sampling(steps=3, start=400, samples=2, self_ensemble=2), []
+    wide = restorer.restore(with_margin(y, 6), [(4, 90), (-6, 2)], plain)
+    found = restorer.restore(y, [(10, 96), (0, 8)], plain.model_copy(update={"margin": 6}), on_step=steps.append)
+    for name, image in found._asdict().items():
+        assert image.shape == y.shape
+        torch.testing.assert_close(image, without_margin(getattr(wide, name), 6), rtol=0, atol=0)
+    assert {step.x0.shape for step in steps} == {step.w.shape for step in steps} == {y.shape}
+    assert not torch.allclose(found.clear, restorer.restore(y, [(10, 96), (0, 8)], plain).clear)
+
+
+def test_the_prior_alone_has_the_margin_too() -> None:
+    restorer, y = _restorer(), np.random.default_rng(0).random((1, 3, 12, 12), dtype=np.float32)
+    sampling = Sampling(steps=1, margin=5, self_ensemble=2)
+    expected = restorer.restore(torch.from_numpy(y), sampling=sampling).prior
+    np.testing.assert_allclose(Prior(restorer, sampling).restore(y).clear, expected, atol=1e-6)
 
 
 def test_a_model_without_prior_has_no_ensemble() -> None:

@@ -15,7 +15,7 @@ from unclouded.diffusion.windows import window_mean
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard
-from unclouded.models.padding import crop, pad_to_multiple
+from unclouded.models.padding import crop, pad_to_multiple, with_margin, without_margin
 from unclouded.sampling import SPREAD_WINDOW, Sampling
 
 if TYPE_CHECKING:
@@ -49,6 +49,27 @@ def restore(
     function of scene position, so that overlapping tiles start alike. `on_step` sees every sampler step, of every
     sample. W is that of step `weights_step` (counted from 1), or the mean over the steps (with `sampling.settle` over
     those of the item that took most)."""
+    margin = sampling.margin
+    places = [(row - margin, col - margin) for row, col in origins or [(0, 0)] * len(y)]
+    tell = None if on_step is None else lambda step: on_step(Step(**_inner(step, margin)))
+    restored = _restore(model, with_margin(y, margin), sampling, places, tell, weights_step)
+    return Restored(**_inner(restored, margin))
+
+
+def _inner(images: Step | Restored, margin: int) -> dict[str, Any]:
+    """The fields, those that are images without their margin."""
+    fields = images._asdict()
+    return {name: without_margin(x, margin) if isinstance(x, Tensor) else x for name, x in fields.items()}
+
+
+def _restore(
+    model: "RestorationModel",
+    y: Tensor,
+    sampling: Sampling,
+    origins: Sequence[Origin],
+    on_step: OnStep | None,
+    weights_step: int | None,
+) -> Restored:
     reference = reference_mean(model, y, sampling.self_ensemble)
     if model.schedule is None:
         assert reference is not None, "an end-to-end model is its reference"
@@ -60,9 +81,7 @@ def restore(
     first = y[:, : model.bands]  # one frame: what comes out is shaped like it
     clear, squares, weights = torch.zeros_like(first), torch.zeros_like(first), _Mean()
     for sample in range(sampling.samples):
-        noise = _noise(
-            y_pad[:, : model.bands], origins or [(0, 0)] * len(y), sampling.seed, sample * (model.schedule.T + 1)
-        )
+        noise = _noise(y_pad[:, : model.bands], origins, sampling.seed, sample * (model.schedule.T + 1))
         for step in _steps(model, denoiser, x_E, sampling, noise):
             if step.w is not None and weights_step in (None, step.index + 1):
                 weights.add(step.w)
@@ -114,9 +133,7 @@ def _turned_back(x: Tensor, quarters: int, flip: bool) -> Tensor:
     return torch.rot90(x.flip(-1) if flip else x, -quarters, (-2, -1))
 
 
-def _decoded(
-    prior: Any, y: Tensor, reference: Tensor, sampling: Sampling, origins: Sequence[Origin] | None
-) -> Restored:
+def _decoded(prior: Any, y: Tensor, reference: Tensor, sampling: Sampling, origins: Sequence[Origin]) -> Restored:
     """An end-to-end network's answer; of one that knows several (CVAE), mean and spread of `samples` of them."""
     if sampling.samples == 1 or not hasattr(prior, "sample"):
         return Restored(reference.float().clamp(0, 1), prior=reference)
@@ -127,7 +144,7 @@ def _decoded(
     for stream in range(sampling.samples):
         fields = [
             noise_field(sampling.seed, height, width, prior.latent, row // prior.stride, col // prior.stride, stream)
-            for row, col in origins or [(0, 0)] * len(y)
+            for row, col in origins
         ]
         noise.append(torch.stack(fields).to(y))
     draws = prior.sample(y, noise).float()

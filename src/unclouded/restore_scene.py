@@ -18,9 +18,10 @@ from unclouded.errors import UsageError
 from unclouded.finished_rows import CLASS_NAMES, Finished, as_it_is, store
 from unclouded.sampling import Sampling
 from unclouded.scene_budget import ScenePlan, fit, memory, parse_size, warm_up
-from unclouded.scene_options import BATCH_SIZE, SceneOptions, SceneReport
+from unclouded.scene_options import OVERLAP, SceneOptions, SceneReport
 from unclouded.scene_plan import (
     AUTO,
+    batch_size,
     choose_model,
     chosen_sampling,
     has_mask_file,
@@ -32,6 +33,7 @@ from unclouded.scene_plan import (
     plan,
     products_of,
     run_identity,
+    tile_grid,
 )
 from unclouded.scene_report import write_scene_report
 from unclouded.scenes.auto_mask import HALO, auto_masked
@@ -51,7 +53,6 @@ from unclouded.scenes.provenance import condition_tags, provenance_tags
 from unclouded.scenes.raster import CACHE_BYTES, Array, cache_bytes, open_scene
 from unclouded.scenes.stac import acquired, check_pystac, write_stac
 from unclouded.scenes.targets import check_targets
-from unclouded.scenes.tiles import TileGrid
 from unclouded.shared_tiles import SharedTiles
 from unclouded.strips import Job, RestorerLike, restored_rows
 
@@ -202,13 +203,15 @@ def _common(src: str, dst: Path, job: Job, options: SceneOptions) -> dict[str, A
         "dates": tuple(map(str, options.dates)),
         "sar": None if options.sar is None else str(options.sar),
         "mask": mask_said(job, options),
-        "tile": options.tile,
+        "tile": (job.grid.tile_height, job.grid.tile_width),
         "overlap": options.overlap,
         "files": {"output": str(dst), **{o.lstrip("-"): str(p) for o, p in options.outputs(dst).items()}},
     }
 
 
-def restore_array(image: Array, restorer: RestorerLike, *, sampling: Sampling | None = None, tile: int = 256) -> Array:
+def restore_array(
+    image: Array, restorer: RestorerLike, *, sampling: Sampling | None = None, tile: int | None = None
+) -> Array:
     """Restore an image [C, H, W] in memory, C the model's bands in order; the same dtype comes back.
 
     Integers are sensor numbers, by the default range of their dtype (see scenes/bands.py); floats are in [0, 1].
@@ -220,6 +223,8 @@ def restore_array(image: Array, restorer: RestorerLike, *, sampling: Sampling | 
     if image.dtype.kind in "ui":
         dn_range = bands.dn_range(image.dtype)
     info = array_info("the image", "raster", image, (ColorInterp.undefined,) * len(bands))
+    overlap = OVERLAP if tile is None else tile // 4
+    grid = tile_grid(info, sampling or chosen_sampling(restorer, SceneOptions()), tile, overlap)
     job = Job(
         scene=ArrayScene(image, info),
         restorer=restorer,
@@ -227,8 +232,8 @@ def restore_array(image: Array, restorer: RestorerLike, *, sampling: Sampling | 
         bands=tuple(range(1, len(bands) + 1)),
         dn_range=dn_range,
         fill=np.full(len(bands), 0.5, np.float32),
-        grid=TileGrid(image.shape[1], image.shape[2], tile, tile // 4),
-        batch_size=BATCH_SIZE,
+        grid=grid,
+        batch_size=batch_size(restorer, grid),
     )
     rows = [compose(r.cloudy, r.layers["clear"], job.bands, dn_range, info.nodata) for r in restored_rows(job)]
     return np.concatenate(rows, axis=1)

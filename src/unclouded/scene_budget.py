@@ -41,7 +41,7 @@ class ScenePlan(BaseModel):
     dates: tuple[str, ...]
     sar: str | None
     mask: str
-    tile: int
+    tile: tuple[int, int]  # height, width
     overlap: int
     batch_size: int
     tiles: int  # with those that a mask will let skip

@@ -10,8 +10,9 @@ from pydantic import BaseModel, ConfigDict
 from unclouded.sampling import Quality, Sampling
 from unclouded.scenes.bands import DnRange
 
-BATCH_SIZE = 4  # tiles restored together
+BATCH_SIZE = 4  # tiles of 256 × 256 pixels restored together, or as many larger ones as have no more pixels
 GPU_BATCH_SIZE = 16
+OVERLAP = 64
 PANEL_WIDTH = 2560  # columns in memory at a time, unless --max-memory says otherwise
 
 
@@ -31,8 +32,8 @@ class SceneOptions:
     mask_values: str | None = None
     mask_dilate: str = "0"
     mask_feather: str = "0"
-    tile: int = 256
-    overlap: int = 64
+    tile: int | None = None  # None: about what suits the model, so that the tiles divide the scene evenly
+    overlap: int = OVERLAP
     batch_size: int | None = None  # tiles restored together; None: what suits the device
     panel_width: int = PANEL_WIDTH
     max_memory: str | None = None
@@ -81,7 +82,7 @@ class SceneReport(BaseModel):
     dates: tuple[str, ...]  # further cloudy images that the model saw
     sar: str | None
     mask: str
-    tile: int
+    tile: tuple[int, int]  # height, width
     overlap: int
     tiles: int
     pixels: dict[str, int]  # input, blended, synthesised, nodata

@@ -54,8 +54,8 @@ def plan(
 ) -> Job:
     """Decide everything about the run: which bands, which range, which tiles. Raises UsageError and UncloudedError."""
     info, model = scene.info, restorer.bands
-    grid = TileGrid(info.height, info.width, options.tile, options.overlap)
-    batch_size = _batch_size(restorer, options)
+    grid = tile_grid(info, sampling, options.tile, options.overlap)
+    together = batch_size(restorer, grid, options.batch_size)
     bands, dn_range, quantiles = _bands_and_range(scene, model, options)
     layers = ("clear", *(["spread"] if options.uncertainty_out else []), *(["w"] if options.weights_out else []))
     if options.uncertainty_out and sampling is not None and sampling.samples < 2:
@@ -69,12 +69,12 @@ def plan(
         dn_range=dn_range,
         fill=dn_range.to_model(quantiles[0][:, None, None])[:, 0, 0],
         grid=grid,
-        batch_size=batch_size,
+        batch_size=together,
         mask=mask,
         conditions=conditions,
         layers=layers,
         panel_width=options.panel_width,
-        at_a_time=_batches_at_a_time(restorer),
+        at_a_time=_batches_at_a_time(restorer) if len(grid) > together else 1,
         weights_step=options.weights_step,
     )
 
@@ -93,13 +93,21 @@ def _device_type(restorer: RestorerLike) -> str | None:
     return getattr(getattr(restorer, "device", None), "type", None)
 
 
-def _batch_size(restorer: RestorerLike, options: SceneOptions) -> int:
-    """As asked for; else what keeps the device busy."""
-    if options.batch_size is None:
-        return GPU_BATCH_SIZE if _device_type(restorer) == "cuda" else BATCH_SIZE
-    if options.batch_size < 1:
-        raise UsageError(f"A batch of {options.batch_size} tiles is empty. Give --batch-size 1 or more.")
-    return options.batch_size
+def tile_grid(info: SceneInfo, sampling: Sampling | None, tile: int | None, overlap: int) -> TileGrid:
+    """Tiles of `tile` pixels a side; if that is None, even ones of about what `sampling` says."""
+    if tile is not None:
+        return TileGrid(info.height, info.width, tile, overlap)
+    return TileGrid(info.height, info.width, (sampling or PAPER).tile, overlap, even=True)
+
+
+def batch_size(restorer: RestorerLike, grid: TileGrid, asked: int | None = None) -> int:
+    """As asked for; else what keeps the device busy, of large tiles fewer."""
+    if asked is None:
+        most = GPU_BATCH_SIZE if _device_type(restorer) == "cuda" else BATCH_SIZE
+        return max(1, min(most, most * PAPER.tile**2 // (grid.tile_height * grid.tile_width)))
+    if asked < 1:
+        raise UsageError(f"A batch of {asked} tiles is empty. Give --batch-size 1 or more.")
+    return asked
 
 
 def _bands_and_range(
@@ -251,7 +259,7 @@ def run_identity(src: str, job: Job, model: str, options: SceneOptions) -> dict[
         "--stretch": options.stretch,
         "--range": job.dn_range.model_dump(),
         "--weights-step": options.weights_step,
-        "--tile": options.tile,
+        "--tile": [job.grid.tile_height, job.grid.tile_width],
         "--overlap": options.overlap,
         "panel width": job.panel_width,
         "--batch-size": job.batch_size,

@@ -57,6 +57,27 @@ def test_neighbours_overlap_by_at_least_the_overlap(size: int, tile: int, data: 
     assert first[-1] + min(tile, size) == size
 
 
+@settings(deadline=None, max_examples=100)
+@given(st.integers(1, 3000), st.integers(1, 400), st.data())
+def test_even_tiles_overlap_hardly_more_than_asked(size: int, tile: int, data: st.DataObject) -> None:
+    overlap = data.draw(st.integers(0, tile - 1))
+    grid = TileGrid(size, 1, tile, overlap, even=True)
+    n, side = len(grid.row_starts), grid.tile_height
+    between = -np.diff([*grid.row_starts]) + side
+    assert grid.row_starts[-1] + side == size
+    assert (between >= overlap).all()
+    assert between.sum() <= (n - 1) * overlap + 16 * n + side  # 16 n for what networks need not pad
+    assert n == 1 or side % 16 == 0 or side == size
+
+
+def test_even_tiles_are_about_as_large_as_asked() -> None:
+    sides = {300: 300, 700: 700, 740: 416, 1024: 544, 1984: 544, 4096: 512, 10980: 544}
+    for size, side in sides.items():
+        grid = TileGrid(size, 50, 512, 64, even=True)
+        assert (grid.tile_height, grid.tile_width) == (side, 50)
+    assert len(TileGrid(4096, 4096, 512, 64, even=True)) == 81
+
+
 def test_an_exact_multiple_has_no_extra_tile() -> None:
     assert starts(96, 32, 0) == (0, 32, 64)
     assert starts(32 + 24 * 2, 32, 8) == (0, 24, 48)

@@ -65,7 +65,7 @@ def main(args: list[str] | None = None) -> Any:
     except UncloudedError as error:
         click.echo(f"Error: {error}", err=True)
         sys.exit(error.exit_code)
-    except OSError as error:  # stdout on a full disk, for one; files that a verb reads or writes have sentences of theirs
+    except OSError as error:  # of stdout, say on a full disk; the files of a verb have sentences of their own
         where = "" if error.filename is None else f" ({error.filename})"
         click.echo(f"Error: The system says: {error.strerror or error}{where}. Mend that, and run again.", err=True)
         sys.exit(1)

@@ -67,6 +67,9 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option("--settle", type=float, metavar="RMS", help="Finish an image where a step moves it by no more than this.")
 @click.option("--self-ensemble", type=int, metavar="1|2|4|8",
               help="Average the prior over so many turned and flipped copies (default: the model's).")  # fmt: skip
+@click.option(
+    "--margin", type=int, metavar="PIXELS", help="Show the networks so many pixels of reflections around an image."
+)
 @click.option("--samples", type=click.IntRange(min=1), help="Draws whose mean is scored (default: the model's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise (default: the model's).")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="OUT.safetensors",

@@ -56,6 +56,9 @@ def _pair(text: str | None, option: str, example: str) -> tuple[float, float] | 
 )
 @click.option("--self-ensemble", type=int, metavar="1|2|4|8",
               help="Average the prior over so many turned and flipped copies of a tile.")  # fmt: skip
+@click.option(
+    "--margin", type=int, metavar="PIXELS", help="Show the networks so many pixels of reflections around a tile."
+)
 @click.option("--samples", type=int, help="Draw this many and write their mean.")
 @click.option("--seed", type=int, help="Seed of the noise.")
 @click.option("--date", "dates", multiple=True, metavar="FILE",
@@ -75,9 +78,13 @@ def _pair(text: str | None, option: str, example: str) -> tuple[float, float] | 
 @click.option("--range", "value_range", metavar="LOW,HIGH", help="Scene numbers that are black and white to the model.")
 @click.option("--reflectance", metavar="SCALE,OFFSET", help="Number × SCALE + OFFSET is reflectance.")
 @click.option("--stretch", metavar="pLOW-HIGH", help="Black and white are these percentiles of the whole scene: p2-98.")
-@click.option("--tile", default=256, show_default=True, help="Tile size in pixels.")
+@click.option("--tile", type=int, help="Tile size in pixels (default: about the model's, to divide the scene evenly).")
 @click.option("--overlap", default=64, show_default=True, help="Overlap of tiles in pixels.")
-@click.option("--batch-size", type=int, help="Tiles restored together; default: 4, on a CUDA GPU 16.")
+@click.option(
+    "--batch-size",
+    type=int,
+    help="Tiles restored together; default: 4 of 256 x 256, on a CUDA GPU 16, fewer of larger ones.",
+)
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda, mps, …")
 @click.option("--precision", default="auto", show_default=True, help="auto, fp32 or bf16.")
 @click.option("--compile", is_flag=True, help="Compile the networks first: for large scenes, where a minute pays.")
@@ -206,7 +213,7 @@ def _many(
 
 def _plan_text(plan: "ScenePlan") -> str:
     """A fact a line."""
-    scene = plan.scene
+    scene, (height, width) = plan.scene, plan.tile
     size = f"{scene['width']} x {scene['height']} pixels, {scene['bands']} of {scene['dtype']}"
     seen = zip(plan.bands.items(), plan.dn_range.low, plan.dn_range.high, strict=True)
     lines = [
@@ -217,7 +224,7 @@ def _plan_text(plan: "ScenePlan") -> str:
         *(("date", date) for date in plan.dates),
         *([("radar", plan.sar)] if plan.sar else []),
         ("mask", plan.mask),
-        ("tiles", f"{plan.tiles} of {plan.tile} x {plan.tile}, overlap {plan.overlap}, {plan.batch_size} together"),
+        ("tiles", f"{plan.tiles} of {width} x {height}, overlap {plan.overlap}, {plan.batch_size} together"),
         ("cost", f"about {plan.seconds:g} s for all tiles, {plan.memory_mb} MB of memory"),
         *((name, path) for name, path in plan.files.items()),
     ]

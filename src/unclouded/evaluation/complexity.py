@@ -70,14 +70,16 @@ def measure(
     """
     if repeats < 1:
         raise UsageError(f"{repeats} repeats measure nothing. Use 1 or more.")
+    from unclouded.models.padding import with_margin
     from unclouded.restore import restore
 
     model.eval()
     y = torch.rand(1, model.frames * model.bands + model.sar, *size, generator=torch.Generator().manual_seed(0)).to(
         device
     )
-    gmac_prior = _prior_macs(model, y)
-    gmac_step = _step_macs(model, y)
+    seen = with_margin(y, sampling.margin)
+    gmac_prior = _prior_macs(model, seen)
+    gmac_step = _step_macs(model, seen)
     steps = None if model.schedule is None else sampling.steps * sampling.samples
     total = (gmac_prior or 0.0) * sampling.self_ensemble + (gmac_step or 0.0) * (steps or 0)
     memory, seconds = _run(lambda: restore(model, y, sampling), device, repeats)

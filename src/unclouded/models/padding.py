@@ -1,5 +1,5 @@
-"""Any image size for networks that halve theirs: pad to a multiple, crop back. Padding is at the bottom and right only,
-so that pixel (0, 0) stays where the scene's noise field has it."""
+"""Any image size for networks that halve theirs: pad to a multiple, crop back; and surroundings for what ends at an
+image's border. Padding to a multiple is at the bottom and right only, so that pixel (0, 0) stays where it was."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -11,10 +11,24 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     An axis too short to reflect (padding ≥ size) repeats its last row or column instead.
     """
     bottom, right = (-size % multiple for size in x.shape[-2:])
-    for pad, axis in (((0, 0, 0, bottom), -2), ((0, right, 0, 0), -1)):
+    return _padded(x, 0, bottom, 0, right)
+
+
+def _padded(x: Tensor, top: int, bottom: int, left: int, right: int) -> Tensor:
+    for pad, axis in (((0, 0, top, bottom), -2), ((left, right, 0, 0), -1)):
         if any(pad):
             x = F.pad(x, pad, mode="reflect" if max(pad) < x.shape[axis] else "replicate")
     return x
+
+
+def with_margin(x: Tensor, margin: int) -> Tensor:
+    """`x` [B, C, H, W] with `margin` more pixels on each side, by reflection as `pad_to_multiple` does it."""
+    return _padded(x, margin, margin, margin, margin)
+
+
+def without_margin(x: Tensor, margin: int) -> Tensor:
+    """Undoes `with_margin`."""
+    return x[..., margin : x.shape[-2] - margin, margin : x.shape[-1] - margin]
 
 
 def crop(x: Tensor, height: int, width: int) -> Tensor:

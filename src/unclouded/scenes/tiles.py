@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
+from math import ceil
 
 from unclouded.errors import UsageError
 
@@ -47,9 +48,17 @@ def starts(size: int, tile: int, overlap: int) -> tuple[int, ...]:
     return (*range(0, size - tile, tile - overlap), size - tile)
 
 
+def even_side(size: int, tile: int, overlap: int) -> int:
+    """The side of the tiles that divide an axis evenly: as near to `tile` as a whole number of tiles comes; from two on
+    a multiple of 16, which networks need not pad."""
+    n = max(1, round((size - overlap) / (tile - overlap)))
+    return size if n == 1 else min(size, 16 * ceil((size + (n - 1) * overlap) / (16 * n)))
+
+
 @dataclass(frozen=True)
 class TileGrid:
-    """The tiles of a scene of `height` × `width` pixels, in rows of tiles from top to bottom.
+    """The tiles of a scene of `height` × `width` pixels, in rows of tiles from top to bottom: of `tile` pixels a side,
+    or, if `even`, of about as many, so that hardly a pixel is in more of them than `overlap` asks for.
 
     Raises UsageError for a tile or overlap that leaves no stride.
     """
@@ -58,6 +67,7 @@ class TileGrid:
     width: int
     tile: int = 256
     overlap: int = 64
+    even: bool = False
 
     def __post_init__(self) -> None:
         if self.tile < 1:
@@ -70,19 +80,22 @@ class TileGrid:
 
     @cached_property
     def row_starts(self) -> tuple[int, ...]:
-        return starts(self.height, self.tile, self.overlap)
+        return starts(self.height, self.tile_height, self.overlap)
 
     @cached_property
     def col_starts(self) -> tuple[int, ...]:
-        return starts(self.width, self.tile, self.overlap)
+        return starts(self.width, self.tile_width, self.overlap)
 
-    @property
+    @cached_property
     def tile_height(self) -> int:
-        return min(self.tile, self.height)
+        return self._side(self.height)
 
-    @property
+    @cached_property
     def tile_width(self) -> int:
-        return min(self.tile, self.width)
+        return self._side(self.width)
+
+    def _side(self, size: int) -> int:
+        return even_side(size, self.tile, self.overlap) if self.even else min(self.tile, size)
 
     def __len__(self) -> int:
         return len(self.row_starts) * len(self.col_starts)
