@@ -1,6 +1,7 @@
 """Whole scenes through model doubles: which pixels are replaced and by what, and that the tiling does not show."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +107,25 @@ def test_panels_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mas
     assert 0 < (results[0][1] == 2).mean() <= 1
     for one, other in zip(*results, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "brightest", "options", "said"),
+    [
+        ("uint16", 20000, {}, True),  # Landsat Collection 2
+        ("uint16", 3000, {}, False),
+        ("uint16", 20000, {"reflectance": (2.75e-5, -0.2)}, False),
+        ("float32", 1.0, {}, True),
+        ("uint8", 255, {}, False),
+    ],
+)
+def test_a_scene_that_is_white_to_the_model_is_doubted(
+    tmp_path: Path, dtype: str, brightest: float, options: dict[str, Any], said: bool
+) -> None:
+    pixels = np.random.default_rng(0).uniform(0.4 * brightest, brightest, (3, 40, 40))
+    source = write_tif(tmp_path / "in.tif", pixels.astype(dtype))
+    report = restore_scene(source, tmp_path / "out.tif", model=Double(), **options)
+    assert any("white to the model" in note for note in report.notes) == said
 
 
 def test_arrays_of_any_size_and_dtype() -> None:

@@ -338,6 +338,12 @@ def _notes(job: Job, counts: Mapping[str, int], options: SceneOptions) -> tuple[
         notes.append(
             f"Memory ran out: the run went on with {job.room.tiles} instead of {job.batch_size} tiles at a time."
         )
+    assumed = info.dtype.itemsize > 1 and job.dn_range == job.restorer.bands.dn_range(info.dtype)
+    if assumed and (job.fill >= 1).all():
+        notes.append(
+            f"Most of the scene is white to the model ({max(job.dn_range.high):g} or more). If that is not cloud, say "
+            "what the numbers mean, with --reflectance (of Landsat Collection 2: 2.75e-5,-0.2) or --range."
+        )
     if info.kind == "raster" and info.crs is None and not info.gcps:
         notes.append("The scene has no coordinate system; the output has none either.")
     if options.stac and acquired(info) is None:
