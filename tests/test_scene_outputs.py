@@ -48,7 +48,8 @@ def test_the_file_says_what_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "86400")
     source = write_tif(tmp_path / "in.tif", numbers((3, 20, 20), "uint8"))
     sampling = Sampling(sampler="dpm", steps=3, seed=5)
-    restore_scene(source, tmp_path / "out.tif", model=Double(), sampling=sampling, mask_out=tmp_path / "m.tif")
+    restore_scene(source, tmp_path / "out.tif", model=Double(), sampling=sampling, mask_out=tmp_path / "m.tif",
+                  tile=96)  # fmt: skip
     with rasterio.open(tmp_path / "out.tif") as file:
         tags = file.tags()
     assert tags["TIFFTAG_SOFTWARE"] == f"unclouded {unclouded.__version__}"
@@ -57,7 +58,8 @@ def test_the_file_says_what_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert said == {
         "VERSION": unclouded.__version__, "MODEL": "Double", "SAMPLER": "dpm", "STEPS": "3", "SEED": "5",
         "SPACING": "leading", "ETA": "0.0", "WEIGHT_FLOOR": "0.3", "WEIGHT_CEILING": "1.0",
-        "SELF_ENSEMBLE": "1", "SAMPLES": "1", "MASK": "none", "INPUT": "in.tif", "DATE": "1970-01-02",
+        "SELF_ENSEMBLE": "1", "MARGIN": "0", "TILE": "96", "SAMPLES": "1",
+        "MASK": "none", "INPUT": "in.tif", "DATE": "1970-01-02",
     }  # fmt: skip
     assert "<Category>synthesised</Category>" in (tmp_path / "m.tif.aux.xml").read_text()
 

@@ -216,6 +216,8 @@ def chosen_sampling(restorer: RestorerLike, options: SceneOptions) -> Sampling |
     schedule = schedule_of(restorer)
     if sampling is not None and schedule is not None:
         timesteps(schedule.T, sampling.steps, sampling.spacing, start=sampling.start)
+    if sampling is not None and options.tile is not None:
+        return sampling.model_copy(update={"tile": options.tile})
     return sampling
 
 

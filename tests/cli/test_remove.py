@@ -42,7 +42,7 @@ def test_a_scene_comes_out_and_json_says_what_was_done(remove: Any, double: Any,
     assert report["passed_through"] == [4]
     assert report["model"] == "double"
     assert report["sampling"]["steps"] == 7
-    assert double.sampling == Sampling(steps=7, sampler="dpm")
+    assert double.sampling == Sampling(steps=7, sampler="dpm", tile=32)
     with rasterio.open(source) as a, rasterio.open(tmp_path / "out.tif") as b:
         np.testing.assert_array_equal(b.read((1, 2, 3)), 255 - a.read((1, 2, 3)))
         np.testing.assert_array_equal(b.read(4), a.read(4))
