@@ -82,6 +82,27 @@ def test_only_tiles_whose_core_has_cloud_are_restored(tmp_path: Path) -> None:
         assert np.abs(read(tmp_path / "out.tif").astype(int) - expected).max() <= 1
 
 
+def test_the_model_sees_the_cloud_and_what_is_around_it(tmp_path: Path) -> None:
+    pixels = np.maximum(numbers((3, 420, 800), "uint8"), 1)
+    mask, shapes = np.zeros((1, 420, 800), np.uint8), []
+    mask[0, 250:280, 5:25] = 1  # in the first tile of two
+    mask[0, 100, 600:604] = 1
+
+    def seen(y: torch.Tensor) -> torch.Tensor:
+        shapes.append(tuple(y.shape))
+        return local(y)
+
+    double = Double(seen)
+    restore_scene(
+        write_tif(tmp_path / "in.tif", pixels), tmp_path / "out.tif", model=double, tile=420, overlap=40,
+        mask=write_tif(tmp_path / "mask.tif", mask),
+    )  # fmt: skip
+    assert double.origins == [(154, 0), (4, 504)]
+    assert shapes == [(1, 3, 222, 121), (1, 3, 193, 196)]
+    expected = np.where(mask, np.rint(255 * (1 - (pixels / 255) ** 2)), pixels)
+    assert np.abs(read(tmp_path / "out.tif").astype(int) - expected).max() <= 1
+
+
 @pytest.mark.parametrize("mask", ["none", "auto", "file"])
 def test_panels_do_not_show(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mask: str) -> None:
     """A scene cut into panels of columns gives what a scene in one panel gives, in every layer."""

@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import takewhile
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -31,6 +32,8 @@ from unclouded.scenes.tiles import TileGrid, Window
 from unclouded.shared_tiles import SharedTiles
 
 Float32 = NDArray[np.float32]
+
+CONTEXT = 96  # pixels around what is to be replaced that the model sees, as far as the tile has them
 
 
 class RestorerLike(Protocol):
@@ -264,15 +267,50 @@ def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window], shared: Shar
     done: list[Float32] = []
     while strip.pixels is not None and len(done) < len(tiles):
         batch = tiles[len(done) :][: job.room.tiles]
-        y = np.stack([strip.pixels.seen[:, :, _cols(tile, strip.window.col)] for tile in batch])
+        parts = _of_one_shape([_around_cloud(strip.window, strip.pixels.cloudy, tile) for tile in batch])
+        y = np.stack([_seen(strip.window, strip.pixels, part) for part in parts])
         try:
-            done += list(restore_batch(job, y, batch))
+            done += [_in_tile(*found) for found in zip(restore_batch(job, y, parts), parts, batch, strict=False)]
         except (MemoryError, RuntimeError) as error:
-            job.room.shrink(len(batch), error)
+            job.room.shrink(len(parts), error)
     if shared is not None:
         for tile, values in zip(tiles, done, strict=True):
             shared.put(tile, values)
     return done
+
+
+def _around_cloud(strip: Window, cloudy: Cloudy, tile: Window) -> Window:
+    """The part of a tile that holds all that is to be replaced in it, and CONTEXT pixels around."""
+    if cloudy.opacity is None:
+        return tile
+    marked = cloudy.opacity[:, _cols(tile, strip.col)] > 0
+    top, bottom = _widened(np.flatnonzero(marked.any(axis=1)), tile.height)
+    left, right = _widened(np.flatnonzero(marked.any(axis=0)), tile.width)
+    return Window(tile.row + top, tile.col + left, bottom - top, right - left)
+
+
+def _widened(places: NDArray[np.intp], size: int) -> tuple[int, int]:
+    """From CONTEXT before the first place to CONTEXT after the last, along an axis of `size`."""
+    return max(0, int(places[0]) - CONTEXT), min(size, int(places[-1]) + 1 + CONTEXT)
+
+
+def _of_one_shape(windows: Sequence[Window]) -> list[Window]:
+    """The first of them, and those right after it that stack with it."""
+    first = windows[0]
+    return list(takewhile(lambda w: (w.height, w.width) == (first.height, first.width), windows))
+
+
+def _seen(strip: Window, pixels: Pixels, part: Window) -> Float32:
+    return pixels.seen[:, part.row - strip.row : part.bottom - strip.row, _cols(part, strip.col)]
+
+
+def _in_tile(values: Float32, part: Window, tile: Window) -> Float32:
+    """`values` [C, h, w] of a part of a tile as those of the tile, 0 where nothing is to be replaced."""
+    if part == tile:
+        return values
+    whole = np.zeros((len(values), tile.height, tile.width), np.float32)
+    whole[:, part.row - tile.row : part.bottom - tile.row, _cols(part, tile.col)] = values
+    return whole
 
 
 def _cols(tile: Window, left: int) -> slice:
