@@ -21,6 +21,7 @@ import torch
 from evaluation import VARIANTS, Evaluation, prepare, work
 from tile import untrained
 from unclouded.models import store
+from unclouded.models.padding import with_margin
 from unclouded.restore import Restorer, load
 
 SIDE = 256
@@ -70,7 +71,7 @@ def times(taken: dict[str, float], batch: int, flops: float, rate: float) -> dic
 def restorations(restorer: Restorer, points: list[str], rate: float, batch: int, rounds: int) -> dict[str, Any]:
     model: Any = restorer.model
     y = torch.rand(batch, model.bands * model.frames, SIDE, SIDE)
-    on_card = y.cuda()
+    on_card = with_margin(y, restorer.card.sampling.margin).cuda()
     prior, step = work(model, on_card, call=model.reference)[0], 0
     if model.schedule is not None:
         first = on_card[:, : model.bands]

@@ -20,7 +20,7 @@ from unclouded.evaluation.evaluate import evaluate, spread_out
 from unclouded.evaluation.methods import Method, Model, Prior
 from unclouded.evaluation.metrics import paper
 from unclouded.restore import load
-from unclouded.sampling import PAPER, Sampling, changed
+from unclouded.sampling import Sampling, changed
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,11 @@ def main() -> None:
 
     restorer = load(options.model, precision=options.precision)
     pairs = spread_out(read_pairs(options.data, options.split), options.limit)
+    paper = restorer.card.at("paper")
     points = [
-        measure(Prior(restorer, PAPER.model_copy(update={"self_ensemble": copies})), pairs, None)
+        measure(Prior(restorer, paper.model_copy(update={"self_ensemble": copies})), pairs, None)
         for copies in options.self_ensembles
     ]
-    paper = restorer.card.at("paper")
     varied = ("sampler", "steps", "start", "spacing", "weight_floor", "self_ensemble")
     starts = [start or None for start in options.starts]
     ways = [

@@ -24,6 +24,7 @@ from unclouded.evaluation.evaluate import evaluate, spread_out
 from unclouded.evaluation.methods import Model
 from unclouded.evaluation.metrics import paper as protocol
 from unclouded.models.card import ModelCard
+from unclouded.models.padding import with_margin
 from unclouded.restore import Restorer, load, restore
 from unclouded.sampling import Sampling
 from unclouded.training.recipes import recipe
@@ -79,6 +80,7 @@ def measure(restorer: Restorer, rates: dict[str, Any], rounds: int = 3) -> dict[
 def least_seconds(restorer: Restorer, y: torch.Tensor, sampling: Sampling, rates: dict[str, Any]) -> float:
     """The floor of a tile: the prior once for each copy, the denoiser in each step."""
     model: Any = restorer.model
+    y = with_margin(y, sampling.margin)
     first = y[:, : model.bands]
 
     def denoise(x_t: torch.Tensor) -> None:

@@ -82,23 +82,33 @@ def test_only_tiles_whose_core_has_cloud_are_restored(tmp_path: Path) -> None:
         assert np.abs(read(tmp_path / "out.tif").astype(int) - expected).max() <= 1
 
 
-def test_the_model_sees_the_cloud_and_what_is_around_it(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("compiled", "origins", "shapes"),
+    [
+        (False, [(154, 0), (4, 504)], [(1, 3, 222, 121), (1, 3, 193, 196)]),
+        (True, [(0, 0), (0, 380)], [(2, 3, 420, 420)]),
+    ],
+)
+def test_the_model_sees_the_cloud_and_what_is_around_it(
+    tmp_path: Path, compiled: bool, origins: list[tuple[int, int]], shapes: list[tuple[int, ...]]
+) -> None:
     pixels = np.maximum(numbers((3, 420, 800), "uint8"), 1)
-    mask, shapes = np.zeros((1, 420, 800), np.uint8), []
+    mask, found = np.zeros((1, 420, 800), np.uint8), []
     mask[0, 250:280, 5:25] = 1  # in the first tile of two
     mask[0, 100, 600:604] = 1
 
     def seen(y: torch.Tensor) -> torch.Tensor:
-        shapes.append(tuple(y.shape))
+        found.append(tuple(y.shape))
         return local(y)
 
     double = Double(seen)
+    double.compiled = compiled  # type: ignore[attr-defined]
     restore_scene(
-        write_tif(tmp_path / "in.tif", pixels), tmp_path / "out.tif", model=double, tile=420, overlap=40,
+        write_tif(tmp_path / "in.tif", pixels), tmp_path / "out.tif", model=double, tile=420, overlap=40, batch_size=2,
         mask=write_tif(tmp_path / "mask.tif", mask),
     )  # fmt: skip
-    assert double.origins == [(154, 0), (4, 504)]
-    assert shapes == [(1, 3, 222, 121), (1, 3, 193, 196)]
+    assert double.origins == origins
+    assert found == shapes
     expected = np.where(mask, np.rint(255 * (1 - (pixels / 255) ** 2)), pixels)
     assert np.abs(read(tmp_path / "out.tif").astype(int) - expected).max() <= 1
 

@@ -267,7 +267,7 @@ def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window], shared: Shar
     done: list[Float32] = []
     while strip.pixels is not None and len(done) < len(tiles):
         batch = tiles[len(done) :][: job.room.tiles]
-        parts = _of_one_shape([_around_cloud(strip.window, strip.pixels.cloudy, tile) for tile in batch])
+        parts = _of_one_shape([_part(job, strip.window, strip.pixels.cloudy, tile) for tile in batch])
         y = np.stack([_seen(strip.window, strip.pixels, part) for part in parts])
         try:
             done += [_in_tile(*found) for found in zip(restore_batch(job, y, parts), parts, batch, strict=False)]
@@ -279,9 +279,10 @@ def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window], shared: Shar
     return done
 
 
-def _around_cloud(strip: Window, cloudy: Cloudy, tile: Window) -> Window:
-    """The part of a tile that holds all that is to be replaced in it, and CONTEXT pixels around."""
-    if cloudy.opacity is None:
+def _part(job: Job, strip: Window, cloudy: Cloudy, tile: Window) -> Window:
+    """What the model sees of a tile: all that is to be replaced in it, and CONTEXT pixels around; of a compiled model,
+    which would be compiled anew for each size, the whole tile."""
+    if cloudy.opacity is None or getattr(job.restorer, "compiled", False):
         return tile
     marked = cloudy.opacity[:, _cols(tile, strip.col)] > 0
     top, bottom = _widened(np.flatnonzero(marked.any(axis=1)), tile.height)
