@@ -16,6 +16,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard
 from unclouded.models.padding import crop, pad_to_multiple, with_margin, without_margin
+from unclouded.models.scales import joined, pyramid
 from unclouded.sampling import SPREAD_WINDOW, Sampling
 
 if TYPE_CHECKING:
@@ -49,10 +50,31 @@ def restore(
     function of scene position, so that overlapping tiles start alike. `on_step` sees every sampler step, of every
     sample. W is that of step `weights_step` (counted from 1), or the mean over the steps (with `sampling.settle` over
     those of the item that took most)."""
+    places = list(origins or [(0, 0)] * len(y))
+    answers = []
+    for scale, image in enumerate(pyramid(y, sampling.scales)):
+        at = [(row >> scale, col >> scale) for row, col in places]
+        answers.append(_at_scale(scale, model, image, sampling, at, None if scale else on_step, weights_step))
+    first = answers[0]
+    clear = joined([a.clear for a in answers], sampling.scale_share).clamp(0, 1)
+    priors = [a.prior.float() for a in answers if a.prior is not None]
+    return first._replace(clear=clear, prior=joined(priors, sampling.scale_share) if priors else None)
+
+
+def _at_scale(
+    scale: int,
+    model: "RestorationModel",
+    y: Tensor,
+    sampling: Sampling,
+    origins: Sequence[Origin],
+    on_step: OnStep | None,
+    weights_step: int | None,
+) -> Restored:
+    """One answer of `restore`, y being at that scale; the networks see it within a margin."""
     margin = sampling.margin
-    places = [(row - margin, col - margin) for row, col in origins or [(0, 0)] * len(y)]
+    places = [(row - margin, col - margin) for row, col in origins]
     tell = None if on_step is None else lambda step: on_step(Step(**_inner(step, margin)))
-    restored = _restore(model, with_margin(y, margin), sampling, places, tell, weights_step)
+    restored = _restore(scale, model, with_margin(y, margin), sampling, places, tell, weights_step)
     return Restored(**_inner(restored, margin))
 
 
@@ -63,6 +85,7 @@ def _inner(images: Step | Restored, margin: int) -> dict[str, Any]:
 
 
 def _restore(
+    scale: int,
     model: "RestorationModel",
     y: Tensor,
     sampling: Sampling,
@@ -70,7 +93,7 @@ def _restore(
     on_step: OnStep | None,
     weights_step: int | None,
 ) -> Restored:
-    reference = reference_mean(model, y, sampling.self_ensemble)
+    reference = reference_mean(model, y, sampling.self_ensemble, scale)
     if model.schedule is None:
         assert reference is not None, "an end-to-end model is its reference"
         return _decoded(getattr(model, "prior", None), y, reference, sampling, origins)
@@ -106,25 +129,40 @@ def weighing(sampling: Sampling) -> Weighing:
     return Weighing(sampling.weight_floor, sampling.weight_ceiling, tolerance)
 
 
-def reference_mean(model: "RestorationModel", y: Tensor, copies: int) -> Tensor | None:
-    """x_E as the mean of E over so many copies of y, turned by 180° or by quarters and flipped, each answer turned back
-    (geometric self-ensemble; Lim et al. 2017, arXiv 1707.02921); None for one copy if the model has no reference prior,
-    UsageError for more."""
-    total = model.reference(y)
-    if copies == 1:
-        return total
-    if total is None:
-        raise UsageError("A self-ensemble averages the reference prior, which this model lacks. Leave it out.")
-    total = total.float()
-    for turn in range(1, copies):
-        quarters, flip = (2, False) if copies == 2 else (turn % 4, turn >= 4)
+def reference(model: "RestorationModel", y: Tensor, sampling: Sampling) -> Tensor | None:
+    """The prior's own answer to y as `restore` would give it; None if the model has no reference prior."""
+    margin, answers = sampling.margin, []
+    for scale, image in enumerate(pyramid(y, sampling.scales)):
+        x_E = reference_mean(model, with_margin(image, margin), sampling.self_ensemble, scale)
+        if x_E is None:
+            return None
+        answers.append(without_margin(x_E, margin).float())
+    return joined(answers, sampling.scale_share)
+
+
+# quarter turns, and whether flipped after them: the copies that a self-ensemble takes, the first ones first
+TURNS = ((0, False), (2, False), (1, False), (3, False), (0, True), (2, True), (1, True), (3, True))
+
+
+def reference_mean(model: "RestorationModel", y: Tensor, copies: int, first: int = 0) -> Tensor | None:
+    """x_E as the mean of E over so many copies of y, turned and flipped as `TURNS` says from `first` on, each answer
+    turned back (geometric self-ensemble; Lim et al. 2017, arXiv 1707.02921). Without a reference prior None for one
+    copy, UsageError for more."""
+    answers = []
+    for turn in range(first, first + copies):
+        quarters, flip = TURNS[turn % len(TURNS)]
         x_E = model.reference(_turned(y, quarters, flip))
-        assert x_E is not None
-        total = total + _turned_back(x_E.float(), quarters, flip)
-    return total / copies
+        if x_E is None and copies > 1:
+            raise UsageError("A self-ensemble averages the reference prior, which this model lacks. Leave it out.")
+        if x_E is None or (copies == 1 and not turn):
+            return x_E
+        answers.append(_turned_back(x_E.float(), quarters, flip))
+    return sum(answers[1:], answers[0]) / copies
 
 
 def _turned(x: Tensor, quarters: int, flip: bool) -> Tensor:
+    if not quarters and not flip:
+        return x
     turned = torch.rot90(x, quarters, (-2, -1))
     return (turned.flip(-1) if flip else turned).contiguous(memory_format=torch.channels_last)
 

@@ -18,8 +18,9 @@ class Sampling(BaseModel):
     pixel, of [0, 1]), and falls to 0 beyond; an image is finished early where its x0 moves by no more than `settle` in
     a step (root mean square, of [0, 1]); `samples` draws of noise share what the prior says. That is its mean over
     `self_ensemble` copies of the image: itself, turned by 180° (2), by all quarter turns (4), these also flipped (8).
-    The networks see `margin` pixels more on each side, reflections of the image. A scene is cut into tiles of about
-    `tile` pixels a side.
+    The networks see `margin` pixels more on each side, reflections of the image. With `scales` > 1 the image is also
+    restored at half the resolution, at a quarter …, and each coarser answer counts by `scale_share` in the tones that
+    it resolves (models/scales.py). A scene is cut into tiles of about `tile` pixels a side.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -34,6 +35,8 @@ class Sampling(BaseModel):
     settle: float | None = Field(None, gt=0, le=1)
     self_ensemble: Literal[1, 2, 4, 8] = 1
     margin: int = Field(0, ge=0, le=256)
+    scales: int = Field(1, ge=1, le=5)
+    scale_share: float = Field(0.33, ge=0, le=1)
     tile: int = Field(256, ge=1)
     seed: int = Field(0, ge=0)
     samples: int = Field(1, ge=1)
@@ -55,6 +58,7 @@ OPTIONS = (
     "settle",
     "self_ensemble",
     "margin",
+    "scales",
     "samples",
     "seed",
 )

@@ -22,7 +22,8 @@ PARTS = ("prior", "cnp", "wa")
 
 
 class Complexity(NamedTuple):
-    """`gmac_image` is one whole restoration (prior once for each copy, every sampling step); `gmac_step` one evaluation
+    """`gmac_image` is one whole restoration (at every scale the prior once for each copy, every
+    sampling step); `gmac_step` one evaluation
     of the denoiser."""
 
     parameters: dict[str, int]  # by part, and "total"
@@ -71,21 +72,28 @@ def measure(
     if repeats < 1:
         raise UsageError(f"{repeats} repeats measure nothing. Use 1 or more.")
     from unclouded.models.padding import with_margin
+    from unclouded.models.scales import pyramid
     from unclouded.restore import restore
 
     model.eval()
     y = torch.rand(1, model.frames * model.bands + model.sar, *size, generator=torch.Generator().manual_seed(0)).to(
         device
     )
-    seen = with_margin(y, sampling.margin)
-    gmac_prior = _prior_macs(model, seen)
-    gmac_step = _step_macs(model, seen)
     steps = None if model.schedule is None else sampling.steps * sampling.samples
-    total = (gmac_prior or 0.0) * sampling.self_ensemble + (gmac_step or 0.0) * (steps or 0)
+    gmac_prior, gmac_step = costs = _macs(model, with_margin(y, sampling.margin))
+    total = 0.0
+    for scale, image in enumerate(pyramid(y, sampling.scales)):
+        prior, step = costs if scale == 0 else _macs(model, with_margin(image, sampling.margin))
+        total += (prior or 0.0) * sampling.self_ensemble + (step or 0.0) * (steps or 0)
     memory, seconds = _run(lambda: restore(model, y, sampling), device, repeats)
     return Complexity(
         count_parameters(model), gmac_prior, gmac_step, total, 2 * total, memory, 1 / seconds, size, steps, device
     )
+
+
+def _macs(model: "RestorationModel", y: Tensor) -> tuple[float | None, float | None]:
+    """Of the prior, and of one evaluation of the denoiser."""
+    return _prior_macs(model, y), _step_macs(model, y)
 
 
 def _prior_macs(model: "RestorationModel", y: Tensor) -> float | None:

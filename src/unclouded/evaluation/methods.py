@@ -134,16 +134,15 @@ class Prior(_OfRestorer):
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         import torch
 
-        from unclouded.models.padding import with_margin, without_margin
-        from unclouded.restore import reference_mean
+        from unclouded.restore import reference
 
         y = torch.from_numpy(cloudy).to(self.restorer.device)
         sampling = self.sampling or self.restorer.card.sampling
         with torch.inference_mode():
-            prior = reference_mean(self.restorer.model, with_margin(y, sampling.margin), sampling.self_ensemble)
+            prior = reference(self.restorer.model, y, sampling)
         if prior is None:
             raise UncloudedError(f"The model {self.restorer.card.name} has no reference prior. Leave --prior-only out.")
-        return Output(without_margin(prior, sampling.margin).float().clamp(0, 1).cpu().numpy())
+        return Output(prior.clamp(0, 1).cpu().numpy())
 
 
 def to_unit(image: Array, bands: BandSet | None) -> NDArray[np.float32]:

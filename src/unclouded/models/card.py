@@ -95,14 +95,15 @@ class ModelCard(BaseModel):
         """The point of that name on the model's front of quality against evaluations; UsageError for another name.
 
         `paper` is DDIM with 50 steps from noise, as the DE paper samples; the bounds of W, the copies that the prior
-        sees, margin and tiles are the model's own, so that `balanced` differs from it in the steps alone. A card that
-        names no `fast` point gives half the steps of its default, one at least, to DPM-Solver++, and the prior a single
-        copy.
+        sees, margin, scales and tiles are the model's own, so that `balanced` differs from it in the steps alone. A
+        card that names no `fast` point gives half the steps of its default, one at least, to DPM-Solver++, and the
+        prior a single copy.
         """
         if quality not in get_args(Quality):
             raise UsageError(f"There is no quality {quality!r}. Choose one of: {', '.join(get_args(Quality))}.")
         if quality == "paper":
             kept = {"weight_floor", "weight_ceiling", "weight_tolerance", "self_ensemble", "margin", "tile"}
+            kept |= {"scales", "scale_share"}
             return PAPER.model_copy(update=self.sampling.model_dump(include=kept))
         if quality == "balanced":
             return self.sampling
