@@ -58,7 +58,7 @@ def test_the_file_says_what_made_it(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert said == {
         "VERSION": unclouded.__version__, "MODEL": "Double", "SAMPLER": "dpm", "STEPS": "3", "SEED": "5",
         "SPACING": "leading", "ETA": "0.0", "WEIGHT_FLOOR": "0.3", "WEIGHT_CEILING": "1.0",
-        "SELF_ENSEMBLE": "1", "MARGIN": "0", "TILE": "96", "SAMPLES": "1",
+        "SELF_ENSEMBLE": "1", "MARGIN": "0", "SCALES": "1", "SCALE_SHARE": "0.33", "TILE": "96", "SAMPLES": "1",
         "MASK": "none", "INPUT": "in.tif", "DATE": "1970-01-02",
     }  # fmt: skip
     assert "<Category>synthesised</Category>" in (tmp_path / "m.tif.aux.xml").read_text()
