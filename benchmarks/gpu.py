@@ -19,9 +19,9 @@ from typing import Any
 import torch
 
 from evaluation import VARIANTS, Evaluation, prepare, work
-from tile import untrained
+from tile import least_work, untrained
 from unclouded.models import store
-from unclouded.models.padding import with_margin
+from unclouded.models.scales import pyramid
 from unclouded.restore import Restorer, load
 
 SIDE = 256
@@ -71,21 +71,12 @@ def times(taken: dict[str, float], batch: int, flops: float, rate: float) -> dic
 def restorations(restorer: Restorer, points: list[str], rate: float, batch: int, rounds: int) -> dict[str, Any]:
     model: Any = restorer.model
     y = torch.rand(batch, model.bands * model.frames, SIDE, SIDE)
-    on_card = with_margin(y, restorer.card.sampling.margin).cuda()
-    prior, step = work(model, on_card, call=model.reference)[0], 0
-    if model.schedule is not None:
-        first = on_card[:, : model.bands]
-
-        def denoise(x_t: torch.Tensor) -> None:
-            model.denoiser(on_card, first)(x_t, torch.zeros(1, dtype=torch.long, device="cuda").expand(batch))
-
-        step = work(model, first, call=denoise)[0]
     found = {}
     for point in points:
         sampling = restorer.card.at(point)  # type: ignore[arg-type]
         torch.cuda.reset_peak_memory_stats()
         taken = seconds(lambda s=sampling: restorer.restore(y, sampling=s), rounds)  # type: ignore[misc]
-        flops = sampling.self_ensemble * prior + sampling.steps * step
+        flops = sum(least_work(model, image, sampling)[0] for image in pyramid(y.cuda(), sampling.scales))
         found[point] = times(taken, batch, flops, rate) | {
             "peak_mb": torch.cuda.max_memory_allocated() / 2**20,
             "sampling": sampling.model_dump(exclude_none=True),

@@ -24,7 +24,8 @@ from unclouded.evaluation.evaluate import evaluate, spread_out
 from unclouded.evaluation.methods import Model
 from unclouded.evaluation.metrics import paper as protocol
 from unclouded.models.card import ModelCard
-from unclouded.models.padding import with_margin
+from unclouded.models.padding import pad_to_multiple, with_margin
+from unclouded.models.scales import pyramid
 from unclouded.restore import Restorer, load, restore
 from unclouded.sampling import Sampling
 from unclouded.training.recipes import recipe
@@ -78,18 +79,24 @@ def measure(restorer: Restorer, rates: dict[str, Any], rounds: int = 3) -> dict[
 
 
 def least_seconds(restorer: Restorer, y: torch.Tensor, sampling: Sampling, rates: dict[str, Any]) -> float:
-    """The floor of a tile: the prior once for each copy, the denoiser in each step."""
-    model: Any = restorer.model
-    y = with_margin(y, sampling.margin)
+    """The floor of a tile: at each scale the prior once for each copy, the denoiser in each step."""
+    parts = [least_work(restorer.model, image, sampling) for image in pyramid(y, sampling.scales)]
+    operations, moved = (sum(part) for part in zip(*parts, strict=True))
+    return floor(operations, moved, rates)
+
+
+def least_work(model: Any, y: torch.Tensor, sampling: Sampling) -> tuple[int, int]:
+    """Operations and bytes (see `work`) of restoring y at its own scale."""
+    y = pad_to_multiple(with_margin(y, sampling.margin), model.multiple)
     first = y[:, : model.bands]
 
     def denoise(x_t: torch.Tensor) -> None:
-        model.denoiser(y, first)(x_t, torch.zeros(1, dtype=torch.long))
+        model.denoiser(y, first)(x_t, torch.zeros(len(y), dtype=torch.long, device=y.device))
 
     prior = work(model, y, call=model.reference)
-    step = work(model, first, call=denoise)
+    step = (0, 0) if model.schedule is None else work(model, first, call=denoise)
     operations, moved = (sampling.self_ensemble * p + sampling.steps * s for p, s in zip(prior, step, strict=True))
-    return floor(operations, moved, rates)
+    return operations, moved
 
 
 def quality(restorer: Restorer, pairs: list[Pair]) -> dict[str, Any]:

@@ -96,8 +96,8 @@ class ModelCard(BaseModel):
 
         `paper` is DDIM with 50 steps from noise, as the DE paper samples; the bounds of W, the copies that the prior
         sees, margin, scales and tiles are the model's own, so that `balanced` differs from it in the steps alone. A
-        card that names no `fast` point gives half the steps of its default, one at least, to DPM-Solver++, and the
-        prior a single copy.
+        card that names no `fast` point gives half the steps of its default, one at least, to DPM-Solver++, a single
+        copy to the prior and one scale to both.
         """
         if quality not in get_args(Quality):
             raise UsageError(f"There is no quality {quality!r}. Choose one of: {', '.join(get_args(Quality))}.")
@@ -107,7 +107,8 @@ class ModelCard(BaseModel):
             return PAPER.model_copy(update=self.sampling.model_dump(include=kept))
         if quality == "balanced":
             return self.sampling
-        halved = {"sampler": "dpm", "eta": 0.0, "steps": max(1, self.sampling.steps // 2), "self_ensemble": 1}
+        halved = {"sampler": "dpm", "eta": 0.0, "steps": max(1, self.sampling.steps // 2)}
+        halved |= {"self_ensemble": 1, "scales": 1}
         return self.fast or self.sampling.model_copy(update=halved)
 
 

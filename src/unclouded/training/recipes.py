@@ -84,7 +84,7 @@ _LIMITS = (
 )
 
 
-_ONE_STEP = Sampling(sampler="dpm", steps=1, spacing="trailing", start=300, self_ensemble=2, margin=16, tile=512)
+_ONE_STEP = Sampling(sampler="dpm", steps=1, spacing="trailing", start=300, margin=16, scales=3, tile=512)
 _STEP = {"batch_size": 8, "t_power": 2.0, "from_prior": 0.9, "warmup": 50}  # of the stages that meet x_E
 
 
