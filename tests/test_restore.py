@@ -17,6 +17,7 @@ from unclouded.models.card import ModelCard
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
 from unclouded.models.padding import with_margin, without_margin
+from unclouded.models.scales import halved, joined
 from unclouded.models.unet import UNetConfig
 from unclouded.restore import Restorer
 from unclouded.restore_scene import restore_scene
@@ -227,10 +228,39 @@ def test_a_margin_is_restored_with_the_image_and_cut_off() -> None:
     assert not torch.allclose(found.clear, restorer.restore(y, [(10, 96), (0, 8)], plain).clear)
 
 
-def test_the_prior_alone_has_the_margin_too() -> None:
+def test_coarser_answers_are_joined_with_the_images_own() -> None:
+    restorer, y, steps = _restorer(wa=False), torch.rand(2, 3, 11, 20), []
+    plain = Sampling(steps=2, samples=2)
+    fine, coarse = restorer.restore(y, [(10, 96), (0, 7)], plain), restorer.restore(halved(y), [(5, 48), (0, 3)], plain)
+    scales = plain.model_copy(update={"scales": 2, "scale_share": 0.4})
+    found = restorer.restore(y, [(10, 96), (0, 7)], scales, on_step=steps.append)
+    torch.testing.assert_close(found.clear, joined([fine.clear, coarse.clear], 0.4).clamp(0, 1))
+    assert torch.equal(found.spread, fine.spread)
+    assert len(steps) == plain.steps * plain.samples
+
+
+def test_the_prior_sees_the_coarser_image_turned() -> None:
+    restorer, y = _restorer(), torch.rand(2, 3, 12, 20)
+    fine = restorer.restore(y, sampling=Sampling(steps=1))
+    found = restorer.restore(y, sampling=Sampling(steps=1, scales=2, scale_share=0.4))
+    with torch.inference_mode():
+        turned = torch.rot90(restorer.model.reference(torch.rot90(halved(y), 2, (-2, -1))), 2, (-2, -1))
+    torch.testing.assert_close(found.prior, joined([fine.prior, turned], 0.4))
+    assert torch.equal(found.w, fine.w)
+
+
+@pytest.mark.parametrize("wa", [True, False])
+def test_a_single_pixel_has_scales_too(wa: bool) -> None:
+    found = _restorer(wa=wa).restore(torch.rand(1, 3, 1, 1), sampling=Sampling(steps=1, scales=5))
+    assert found.clear.shape == (1, 3, 1, 1)
+    assert found.clear.min() >= 0
+    assert found.clear.max() <= 1
+
+
+def test_the_prior_alone_has_the_margin_and_the_scales_too() -> None:
     restorer, y = _restorer(), np.random.default_rng(0).random((1, 3, 12, 12), dtype=np.float32)
-    sampling = Sampling(steps=1, margin=5, self_ensemble=2)
-    expected = restorer.restore(torch.from_numpy(y), sampling=sampling).prior
+    sampling = Sampling(steps=1, margin=5, self_ensemble=2, scales=3)
+    expected = restorer.restore(torch.from_numpy(y), sampling=sampling).prior.clamp(0, 1)
     np.testing.assert_allclose(Prior(restorer, sampling).restore(y).clear, expected, atol=1e-6)
 
 

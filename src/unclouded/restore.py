@@ -49,7 +49,10 @@ def restore(
     """Restore y [B, C, H, W] in [0, 1]. `origins` are each item's (row, col) in its scene (default 0, 0): noise is a
     function of scene position, so that overlapping tiles start alike. `on_step` sees every sampler step, of every
     sample. W is that of step `weights_step` (counted from 1), or the mean over the steps (with `sampling.settle` over
-    those of the item that took most)."""
+    those of the item that took most).
+
+    With `sampling.scales` > 1 the answers of all scales are joined (models/scales.py), the prior's too; W, the spread
+    and what `on_step` sees are those of y's own."""
     places = list(origins or [(0, 0)] * len(y))
     answers = []
     for scale, image in enumerate(pyramid(y, sampling.scales)):
@@ -129,7 +132,7 @@ def weighing(sampling: Sampling) -> Weighing:
     return Weighing(sampling.weight_floor, sampling.weight_ceiling, tolerance)
 
 
-def reference(model: "RestorationModel", y: Tensor, sampling: Sampling) -> Tensor | None:
+def reference_answer(model: "RestorationModel", y: Tensor, sampling: Sampling) -> Tensor | None:
     """The prior's own answer to y as `restore` would give it; None if the model has no reference prior."""
     margin, answers = sampling.margin, []
     for scale, image in enumerate(pyramid(y, sampling.scales)):
@@ -152,10 +155,10 @@ def reference_mean(model: "RestorationModel", y: Tensor, copies: int, first: int
     for turn in range(first, first + copies):
         quarters, flip = TURNS[turn % len(TURNS)]
         x_E = model.reference(_turned(y, quarters, flip))
-        if x_E is None and copies > 1:
+        if x_E is None:
+            if copies == 1:
+                return None
             raise UsageError("A self-ensemble averages the reference prior, which this model lacks. Leave it out.")
-        if x_E is None or (copies == 1 and not turn):
-            return x_E
         answers.append(_turned_back(x_E.float(), quarters, flip))
     return sum(answers[1:], answers[0]) / copies
 

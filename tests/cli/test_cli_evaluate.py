@@ -115,10 +115,11 @@ def test_the_prior_alone_and_the_input_are_other_methods(capsys, rice, model):
 
 
 @pytest.mark.parametrize("what", [[], ["--prior-only"]])
-def test_the_prior_of_turned_copies_is_another(capsys, rice, model, what):
+@pytest.mark.parametrize("option", [("--self-ensemble", 4), ("--scales", 2)])
+def test_the_prior_of_copies_and_of_scales_is_another(capsys, rice, model, what, option):
     plain, turned = (
         json.loads(run(capsys, "evaluate", "--model", model, "--data", rice, "--json", *what, *more)[1])
-        for more in ([], ["--self-ensemble", 4])
+        for more in ([], option)
     )
     assert turned["metrics"]["psnr"]["mean"] != plain["metrics"]["psnr"]["mean"]
 

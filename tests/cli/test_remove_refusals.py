@@ -85,6 +85,7 @@ BAD_OPTIONS = [
     (["--weight-floor", "2"], "--weight-floor 2", 2),
     (["--weight-tolerance", "0"], "--weight-tolerance 0", 2),
     (["--settle", "0"], "--settle 0", 2),
+    (["--scales", "0"], "--scales 0", 2),
     (["--self-ensemble", "3"], "--self-ensemble 3", 2),
     (["--weights-out", "{}/w.tif", "--settle", "0.01"], "tiles take different steps", 2),
     (["--max-memory", "lots"], "2GB or 512MB", 2),

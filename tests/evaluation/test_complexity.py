@@ -64,6 +64,10 @@ def test_an_image_costs_its_prior_once_and_every_step(small):
     assert copies.gmac_image - two.gmac_image == pytest.approx(3 * two.gmac_prior)
     wide = measure(small, Sampling(steps=2, margin=16), size=(32, 32), repeats=1)
     assert wide.gmac_image == measure(small, Sampling(steps=2), size=(64, 64), repeats=1).gmac_image
+    scales = measure(small, Sampling(steps=2, scales=2), size=(64, 64), repeats=1)
+    large = measure(small, Sampling(steps=2), size=(64, 64), repeats=1)
+    assert (scales.gmac_prior, scales.gmac_step) == (large.gmac_prior, large.gmac_step)
+    assert scales.gmac_image == pytest.approx(large.gmac_image + two.gmac_image)
     assert two.images_per_second > five.images_per_second
     assert two.peak_memory_mb is None or two.peak_memory_mb >= 0
 

@@ -173,10 +173,18 @@ def test_the_papers_configuration_has_36_80_million_parameters() -> None:
 
 def test_qualities_are_points_of_the_card() -> None:
     # of the model, however it is sampled
-    own = {"weight_floor": 0.6, "weight_ceiling": 0.9, "weight_tolerance": 0.1, "margin": 8, "tile": 512}
-    sampling = Sampling(sampler="dpm", steps=5, spacing="trailing", start=300, self_ensemble=2, **own)
+    own = {
+        "weight_floor": 0.6,
+        "weight_ceiling": 0.9,
+        "weight_tolerance": 0.1,
+        "margin": 8,
+        "scale_share": 0.4,
+        "tile": 512,
+    }
+    seen = {"self_ensemble": 2, "scales": 3}
+    sampling = Sampling(sampler="dpm", steps=5, spacing="trailing", start=300, **seen, **own)
     card = card_of(tiny()).model_copy(update={"sampling": sampling})
-    assert card.at("paper") == Sampling(sampler="ddim", steps=50, spacing="leading", self_ensemble=2, **own)
+    assert card.at("paper") == Sampling(sampler="ddim", steps=50, spacing="leading", **seen, **own)
     assert card.at("balanced") == card.sampling
     assert card.at("fast") == Sampling(sampler="dpm", steps=2, spacing="trailing", start=300, **own)
     measured = Sampling(sampler="unipc", steps=1, start=400)

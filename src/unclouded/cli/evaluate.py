@@ -70,7 +70,7 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--margin", type=int, metavar="PIXELS", help="Show the networks so many pixels of reflections around an image."
 )
-@click.option("--scales", type=int, metavar="N", help="Restore at so many resolutions, each half of the last.")
+@click.option("--scales", type=int, metavar="N", help="Restore at so many resolutions, each half of the one before.")
 @click.option("--samples", type=click.IntRange(min=1), help="Draws whose mean is scored (default: the model's).")
 @click.option("--seed", type=click.IntRange(min=0), help="Seed of the noise (default: the model's).")
 @click.option("--calibrate", type=click.Path(path_type=Path), metavar="OUT.safetensors",

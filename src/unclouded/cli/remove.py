@@ -59,7 +59,7 @@ def _pair(text: str | None, option: str, example: str) -> tuple[float, float] | 
 @click.option(
     "--margin", type=int, metavar="PIXELS", help="Show the networks so many pixels of reflections around a tile."
 )
-@click.option("--scales", type=int, metavar="N", help="Restore at so many resolutions, each half of the last.")
+@click.option("--scales", type=int, metavar="N", help="Restore at so many resolutions, each half of the one before.")
 @click.option("--samples", type=int, help="Draw this many and write their mean.")
 @click.option("--seed", type=int, help="Seed of the noise.")
 @click.option("--date", "dates", multiple=True, metavar="FILE",

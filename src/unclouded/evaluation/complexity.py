@@ -22,9 +22,8 @@ PARTS = ("prior", "cnp", "wa")
 
 
 class Complexity(NamedTuple):
-    """`gmac_image` is one whole restoration (at every scale the prior once for each copy, every
-    sampling step); `gmac_step` one evaluation
-    of the denoiser."""
+    """`gmac_image` is one whole restoration (at every scale the prior once for each copy, every sampling step);
+    `gmac_step` one evaluation of the denoiser at the image's own scale, `gmac_prior` one of the prior."""
 
     parameters: dict[str, int]  # by part, and "total"
     gmac_prior: float | None
@@ -80,20 +79,11 @@ def measure(
         device
     )
     steps = None if model.schedule is None else sampling.steps * sampling.samples
-    gmac_prior, gmac_step = costs = _macs(model, with_margin(y, sampling.margin))
-    total = 0.0
-    for scale, image in enumerate(pyramid(y, sampling.scales)):
-        prior, step = costs if scale == 0 else _macs(model, with_margin(image, sampling.margin))
-        total += (prior or 0.0) * sampling.self_ensemble + (step or 0.0) * (steps or 0)
+    images = [with_margin(image, sampling.margin) for image in pyramid(y, sampling.scales)]
+    costs = [(_prior_macs(model, image), _step_macs(model, image)) for image in images]
+    total = sum((prior or 0.0) * sampling.self_ensemble + (step or 0.0) * (steps or 0) for prior, step in costs)
     memory, seconds = _run(lambda: restore(model, y, sampling), device, repeats)
-    return Complexity(
-        count_parameters(model), gmac_prior, gmac_step, total, 2 * total, memory, 1 / seconds, size, steps, device
-    )
-
-
-def _macs(model: "RestorationModel", y: Tensor) -> tuple[float | None, float | None]:
-    """Of the prior, and of one evaluation of the denoiser."""
-    return _prior_macs(model, y), _step_macs(model, y)
+    return Complexity(count_parameters(model), *costs[0], total, 2 * total, memory, 1 / seconds, size, steps, device)
 
 
 def _prior_macs(model: "RestorationModel", y: Tensor) -> float | None:

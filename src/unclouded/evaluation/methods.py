@@ -134,12 +134,12 @@ class Prior(_OfRestorer):
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         import torch
 
-        from unclouded.restore import reference
+        from unclouded.restore import reference_answer
 
         y = torch.from_numpy(cloudy).to(self.restorer.device)
         sampling = self.sampling or self.restorer.card.sampling
         with torch.inference_mode():
-            prior = reference(self.restorer.model, y, sampling)
+            prior = reference_answer(self.restorer.model, y, sampling)
         if prior is None:
             raise UncloudedError(f"The model {self.restorer.card.name} has no reference prior. Leave --prior-only out.")
         return Output(prior.clamp(0, 1).cpu().numpy())

@@ -102,14 +102,13 @@ class ModelCard(BaseModel):
         if quality not in get_args(Quality):
             raise UsageError(f"There is no quality {quality!r}. Choose one of: {', '.join(get_args(Quality))}.")
         if quality == "paper":
-            kept = {"weight_floor", "weight_ceiling", "weight_tolerance", "self_ensemble", "margin", "tile"}
-            kept |= {"scales", "scale_share"}
+            bounds = {"weight_floor", "weight_ceiling", "weight_tolerance"}
+            kept = bounds | {"self_ensemble", "margin", "scales", "scale_share", "tile"}
             return PAPER.model_copy(update=self.sampling.model_dump(include=kept))
         if quality == "balanced":
             return self.sampling
-        halved = {"sampler": "dpm", "eta": 0.0, "steps": max(1, self.sampling.steps // 2)}
-        halved |= {"self_ensemble": 1, "scales": 1}
-        return self.fast or self.sampling.model_copy(update=halved)
+        fewer = {"steps": max(1, self.sampling.steps // 2), "self_ensemble": 1, "scales": 1}
+        return self.fast or self.sampling.model_copy(update={"sampler": "dpm", "eta": 0.0} | fewer)
 
 
 def spread_meaning(card: ModelCard | None, samples: int) -> str:
