@@ -215,7 +215,7 @@ def own() -> Recipe:
             "model": _refining(3, channels=32),
             "sources": (Source(),),
             "validation": (Source(),),
-            "sampling": _ONE_STEP,
+            "sampling": _ONE_STEP.model_copy(update={"scales": 1, "self_ensemble": 2}),  # its files have one scale
             "stages": _refining_stages(_restoring(29000), _joint(450, 4e-4, sharpness=0.1)),
             "limits": (),
         }
