@@ -68,7 +68,16 @@ def main(args: list[str] | None = None) -> Any:
     except OSError as error:  # of stdout, say on a full disk; the files of a verb have sentences of their own
         where = "" if error.filename is None else f" ({error.filename})"
         click.echo(f"Error: The system says: {error.strerror or error}{where}. Mend that, and run again.", err=True)
+        _drop_unwritten()
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         click.echo("Interrupted.", err=True)
         sys.exit(130)
+
+
+def _drop_unwritten() -> None:
+    """What stdout could not write goes nowhere, or Python would try again at its end, complain and exit with 120."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
