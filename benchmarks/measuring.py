@@ -13,6 +13,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import torch
 
+from unclouded.restore import computes_in_bf16
+
 Spread = dict[str, float]
 Answer = TypeVar("Answer")
 
@@ -64,12 +66,15 @@ def machine() -> dict[str, Any]:
         "processor": _processor(),
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "matrix_gflops": {name: matrix_rate(dtype) / 1e9 for name, dtype in DTYPES.items()},
+        "matrix_gflops": {name: matrix_rate(dtype) / 1e9 for name, dtype in _dtypes().items()},
         "copy_gigabytes_per_second": bandwidth() / 1e9,
     }
 
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+def _dtypes() -> dict[str, torch.dtype]:
+    """Without bf16 where it is emulated, which takes a minute a product."""
+    here = {"fp32": torch.float32, "bf16": torch.bfloat16}
+    return here if computes_in_bf16(torch.device("cpu")) else {"fp32": torch.float32}
 
 
 def matrix_rate(dtype: torch.dtype, n: int = 2048, repeats: int = 5) -> float:
