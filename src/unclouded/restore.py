@@ -16,6 +16,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
 from unclouded.models.card import ModelCard
 from unclouded.models.padding import crop, pad_to_multiple, with_margin, without_margin
+from unclouded.models.reference import reference_mean
 from unclouded.models.scales import joined, pyramid
 from unclouded.sampling import SPREAD_WINDOW, Sampling
 
@@ -53,32 +54,17 @@ def restore(
 
     With `sampling.scales` > 1 the answers of all scales are joined (models/scales.py), the prior's too; W, the spread
     and what `on_step` sees are those of y's own."""
-    places = list(origins or [(0, 0)] * len(y))
-    answers = []
-    for scale, image in enumerate(pyramid(y, sampling.scales)):
-        at = [(row >> scale, col >> scale) for row, col in places]
-        answers.append(_at_scale(scale, model, image, sampling, at, None if scale else on_step, weights_step))
-    first = answers[0]
-    clear = joined([a.clear for a in answers], sampling.scale_share).clamp(0, 1)
-    priors = [a.prior.float() for a in answers if a.prior is not None]
-    return first._replace(clear=clear, prior=joined(priors, sampling.scale_share) if priors else None)
-
-
-def _at_scale(
-    scale: int,
-    model: "RestorationModel",
-    y: Tensor,
-    sampling: Sampling,
-    origins: Sequence[Origin],
-    on_step: OnStep | None,
-    weights_step: int | None,
-) -> Restored:
-    """One answer of `restore`, y being at that scale; the networks see it within a margin."""
-    margin = sampling.margin
-    places = [(row - margin, col - margin) for row, col in origins]
+    margin, answers = sampling.margin, []
     tell = None if on_step is None else lambda step: on_step(Step(**_inner(step, margin)))
-    restored = _restore(scale, model, with_margin(y, margin), sampling, places, tell, weights_step)
-    return Restored(**_inner(restored, margin))
+    for scale, image in enumerate(pyramid(y, sampling.scales)):
+        places = [((row >> scale) - margin, (col >> scale) - margin) for row, col in origins or [(0, 0)] * len(y)]
+        seen = with_margin(image, margin)
+        restored = _restore(model, seen, sampling, places, None if scale else tell, weights_step, scale)
+        answers.append(Restored(**_inner(restored, margin)))
+    first, share = answers[0], sampling.scale_share
+    priors = [answer.prior.float() for answer in answers if answer.prior is not None]
+    clear = joined([answer.clear for answer in answers], share).clamp(0, 1)
+    return first._replace(clear=clear, prior=joined(priors, share) if priors else None)
 
 
 def _inner(images: Step | Restored, margin: int) -> dict[str, Any]:
@@ -88,14 +74,15 @@ def _inner(images: Step | Restored, margin: int) -> dict[str, Any]:
 
 
 def _restore(
-    scale: int,
     model: "RestorationModel",
     y: Tensor,
     sampling: Sampling,
     origins: Sequence[Origin],
     on_step: OnStep | None,
     weights_step: int | None,
+    scale: int,
 ) -> Restored:
+    """The answer of one scale, y being at it; its margin is restored with it."""
     reference = reference_mean(model, y, sampling.self_ensemble, scale)
     if model.schedule is None:
         assert reference is not None, "an end-to-end model is its reference"
@@ -130,48 +117,6 @@ def weighing(sampling: Sampling) -> Weighing:
     """What `sampling` says of W, for images in [−1, 1]."""
     tolerance = None if sampling.weight_tolerance is None else 2 * sampling.weight_tolerance
     return Weighing(sampling.weight_floor, sampling.weight_ceiling, tolerance)
-
-
-def reference_answer(model: "RestorationModel", y: Tensor, sampling: Sampling) -> Tensor | None:
-    """The prior's own answer to y as `restore` would give it; None if the model has no reference prior."""
-    margin, answers = sampling.margin, []
-    for scale, image in enumerate(pyramid(y, sampling.scales)):
-        x_E = reference_mean(model, with_margin(image, margin), sampling.self_ensemble, scale)
-        if x_E is None:
-            return None
-        answers.append(without_margin(x_E, margin).float())
-    return joined(answers, sampling.scale_share)
-
-
-# quarter turns, and whether flipped after them: the copies that a self-ensemble takes, the first ones first
-TURNS = ((0, False), (2, False), (1, False), (3, False), (0, True), (2, True), (1, True), (3, True))
-
-
-def reference_mean(model: "RestorationModel", y: Tensor, copies: int, first: int = 0) -> Tensor | None:
-    """x_E as the mean of E over so many copies of y, turned and flipped as `TURNS` says from `first` on, each answer
-    turned back (geometric self-ensemble; Lim et al. 2017, arXiv 1707.02921). Without a reference prior None for one
-    copy, UsageError for more."""
-    answers = []
-    for turn in range(first, first + copies):
-        quarters, flip = TURNS[turn % len(TURNS)]
-        x_E = model.reference(_turned(y, quarters, flip))
-        if x_E is None:
-            if copies == 1:
-                return None
-            raise UsageError("A self-ensemble averages the reference prior, which this model lacks. Leave it out.")
-        answers.append(_turned_back(x_E.float(), quarters, flip))
-    return sum(answers[1:], answers[0]) / copies
-
-
-def _turned(x: Tensor, quarters: int, flip: bool) -> Tensor:
-    if not quarters and not flip:
-        return x
-    turned = torch.rot90(x, quarters, (-2, -1))
-    return (turned.flip(-1) if flip else turned).contiguous(memory_format=torch.channels_last)
-
-
-def _turned_back(x: Tensor, quarters: int, flip: bool) -> Tensor:
-    return torch.rot90(x.flip(-1) if flip else x, -quarters, (-2, -1))
 
 
 def _decoded(prior: Any, y: Tensor, reference: Tensor, sampling: Sampling, origins: Sequence[Origin]) -> Restored:

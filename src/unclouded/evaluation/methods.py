@@ -134,7 +134,7 @@ class Prior(_OfRestorer):
     def restore(self, cloudy: NDArray[np.float32]) -> Output:
         import torch
 
-        from unclouded.restore import reference_answer
+        from unclouded.models.reference import reference_answer
 
         y = torch.from_numpy(cloudy).to(self.restorer.device)
         sampling = self.sampling or self.restorer.card.sampling
