@@ -94,15 +94,23 @@ def test_a_file_where_a_folder_is_wanted_is_refused_before_the_work(
     assert out.read_text() == "mine"
 
 
-def test_ctrl_c_is_130(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(("rank", "said"), [(None, "Interrupted.\n"), ("0", "Interrupted.\n"), ("1", "")])
+def test_ctrl_c_is_130_and_said_once(
+    rank: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where several processes train (LOCAL_RANK), which a terminal interrupts together."""
+
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("unclouded.cli.cli.main", interrupted)
+    monkeypatch.delenv("LOCAL_RANK", raising=False)
+    if rank is not None:
+        monkeypatch.setenv("LOCAL_RANK", rank)
     with pytest.raises(SystemExit) as stop:
         main([])
     assert stop.value.code == 130
-    assert "Interrupted" in capsys.readouterr().err
+    assert capsys.readouterr().err == said
 
 
 def test_public_names_are_what_they_say() -> None:

@@ -71,8 +71,14 @@ def main(args: list[str] | None = None) -> Any:
         _drop_unwritten()
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
-        click.echo("Interrupted.", err=True)
+        if is_first_process():  # Ctrl-C in a terminal reaches them all
+            click.echo("Interrupted.", err=True)
         sys.exit(130)
+
+
+def is_first_process() -> bool:
+    """Whether this is the first of the processes that Fabric starts (which sets LOCAL_RANK in the others), or alone."""
+    return os.environ.get("LOCAL_RANK", "0") == "0"
 
 
 def _drop_unwritten() -> None:

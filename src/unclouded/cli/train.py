@@ -1,7 +1,6 @@
 """`unclouded train`: one recipe, one folder; the same command again resumes."""
 
 import json
-import os
 import sys
 import warnings
 from dataclasses import asdict
@@ -9,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
+
+from unclouded.cli import is_first_process
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -96,19 +97,14 @@ def train(
     warnings.filterwarnings("ignore", "Grad strides do not match bucket view strides")
     run = Run(data, out, stages or None, max_minutes, workers, device, devices, precision)  # type: ignore[arg-type]
     last = _follow(run_training(chosen, run))
-    if _speaks():
+    if is_first_process():
         click.echo(_reached(last, unfinished(chosen, run), out / f"{chosen.name}.safetensors"), err=True)
-    if as_json and _speaks():
+    if as_json and is_first_process():
         click.echo(json.dumps(None if last is None else asdict(last)))
 
 
-def _speaks() -> bool:
-    """Whether this is the first of the processes that Fabric starts (which sets LOCAL_RANK in the others)."""
-    return os.environ.get("LOCAL_RANK", "0") == "0"
-
-
 def _note(sentence: str) -> None:
-    if _speaks():
+    if is_first_process():
         click.echo(f"Note: {sentence}", err=True)
 
 
