@@ -199,6 +199,9 @@ def base_rgbn() -> Recipe:
             "limits": (
                 "Fine-tuned under simulated clouds and those of RICE2, over few places, none finer than 1 m; "
                 "real cloud is harder",
+                "On real Sentinel-2 under nearly full cover the few clear pixels darken, by 19 % in near infrared; "
+                "give a mask",
+                "± covers 54 % of the errors under cloud and 77 % beside it where 68 % is nominal",
                 *_LIMITS,
             ),
         }
