@@ -172,7 +172,7 @@ def base_rgbn() -> Recipe:
     that both models together stay below 25 MB."""
     full = base()
     prior = full.stages["prior"].model_copy(update={"steps": 18000, "lr": 4e-4, "decay": 0.5})
-    # x_t always from x_E: an x_t that knows the answer at times is believed at small t, where 50 steps end
+    # x_t always from x_E: so trained, 50 steps stay nearer to one (docs/decisions.md)
     joint = _joint(1000, 4e-4, sharpness=0.3).model_copy(update={"from_prior": 1.0})
     return full.model_copy(
         update={
