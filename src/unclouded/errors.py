@@ -22,6 +22,12 @@ class UsageError(UncloudedError):
     exit_code = 2
 
 
+def out_of_memory(error: Exception) -> bool:
+    """Whether numpy or torch raised `error` for lack of memory, the processor's or a GPU's."""
+    words = ("out of memory", "can't allocate memory")  # CUDA and MPS; the CPU
+    return isinstance(error, MemoryError) or any(word in str(error) for word in words)
+
+
 class Problem(NamedTuple):
     """The first thing that pydantic found wrong with a value: the keys to it, the value, and what is wrong."""
 

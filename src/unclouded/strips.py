@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unclouded.diffusion.schedule import Schedule
-from unclouded.errors import UncloudedError
+from unclouded.errors import UncloudedError, out_of_memory
 from unclouded.sampling import Sampling
 from unclouded.scene_options import PANEL_WIDTH
 from unclouded.scenes.ahead import ahead
@@ -75,18 +75,13 @@ class Room:
 
     def shrink(self, tried: int, error: Exception) -> None:
         """Half of what was tried. Raises `error` if it is not for memory, UncloudedError if one tile was too much."""
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise error
         if tried == 1:
             raise UncloudedError(
                 "Memory ran out on a single tile. Use a smaller --tile, or free memory, and run again."
             ) from error
         self.tiles = tried // 2
-
-
-def _out_of_memory(error: Exception) -> bool:
-    words = ("out of memory", "can't allocate memory")  # MPS; the CPU
-    return isinstance(error, MemoryError | torch.cuda.OutOfMemoryError) or any(word in str(error) for word in words)
 
 
 @dataclass(frozen=True, eq=False)

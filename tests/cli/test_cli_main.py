@@ -113,6 +113,29 @@ def test_ctrl_c_is_130_and_said_once(
     assert capsys.readouterr().err == said
 
 
+@pytest.mark.parametrize("error", [MemoryError("1 TiB"), RuntimeError("CUDA out of memory. Tried 2 GiB")])
+def test_memory_that_runs_out_is_a_sentence(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def working(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("unclouded.cli.cli.main", working)
+    with pytest.raises(SystemExit) as stop:
+        main([])
+    assert stop.value.code == 1
+    assert capsys.readouterr().err.startswith("Error: Memory ran out.")
+
+
+def test_a_defect_is_not_taken_for_want_of_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    def working(*_: object, **__: object) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr("unclouded.cli.cli.main", working)
+    with pytest.raises(RuntimeError, match="a defect"):
+        main([])
+
+
 def test_public_names_are_what_they_say() -> None:
     assert set(unclouded.__all__) <= set(dir(unclouded))
     for name in unclouded.__all__:

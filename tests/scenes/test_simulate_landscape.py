@@ -53,6 +53,12 @@ def test_impossible_sizes_are_named(rows, cols, gsd):
         make(0, rows, cols, gsd=gsd)
 
 
+@pytest.mark.parametrize(("rows", "cols"), [(10**12, 5), (5, 16385)])
+def test_sizes_beyond_any_memory_are_refused(rows, cols):
+    with pytest.raises(UsageError, match="at most 16384 pixels"):
+        landscape(np.random.default_rng(0), rows, cols)
+
+
 def test_hashed_numbers_are_uniform_and_independent_of_their_salt():
     i, j = np.divmod(np.arange(40_000, dtype=np.int32) - 20_000, 200)
     one, two = hashed(1, i, j), hashed(2, i, j)

@@ -227,6 +227,15 @@ def test_some_simulated_examples_have_no_cloud() -> None:
         assert abs(same - expected) <= 8
 
 
+@pytest.mark.parametrize("devices", [3, 10**12])
+def test_a_batch_that_the_devices_cannot_share_is_refused_before_they_start(
+    devices: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("unclouded.training.loop.Fabric")
+    with pytest.raises(UsageError, match=rf"A batch of \d+ cannot be shared by {devices} devices"):
+        next(train(_recipe(), Run(tmp_path, tmp_path / "out", accelerator="cpu", devices=devices)))
+
+
 def test_from_the_prior_means_that_x_t_knows_nothing_of_the_answer() -> None:
     """With the noise of the last t nearly gone from view: two answers, one cloudy image, one x_t."""
     torch.manual_seed(0)

@@ -218,7 +218,7 @@ def test_msdas_perceptual_term_is_there_or_its_absence_is_said(tmp_path: Path) -
     assert not notes(small("spagan-rice1"))
     saved = torch.load(tmp_path / "whole" / "prior.ckpt")["model"]
     assert set(saved) == {"prior", "discriminator"}
-    with pytest.raises(UsageError, match=r"no VGG16 file nowhere.*download\.pytorch\.org"):
+    with pytest.raises(UsageError, match=r"no network file nowhere.*download\.pytorch\.org"):
         load_features("nowhere")
 
 

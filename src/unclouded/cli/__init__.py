@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from unclouded.errors import UncloudedError
+from unclouded.errors import UncloudedError, out_of_memory
 
 # OpenMP's threads sleep while they wait for one another, instead of spinning: on a machine whose cores also serve
 # others, spinning costs 20 times the work itself (benchmarks/README.md). Read by OpenMP when torch is imported.
@@ -69,6 +69,11 @@ def main(args: list[str] | None = None) -> Any:
         where = "" if error.filename is None else f" ({error.filename})"
         click.echo(f"Error: The system says: {error.strerror or error}{where}. Mend that, and run again.", err=True)
         _drop_unwritten()
+        sys.exit(1)
+    except (MemoryError, RuntimeError) as error:
+        if not out_of_memory(error):
+            raise
+        click.echo("Error: Memory ran out. Ask for less at a time, or free memory, and run again.", err=True)
         sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         if is_first_process():  # Ctrl-C in a terminal reaches them all

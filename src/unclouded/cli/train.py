@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 )
 @click.option("--max-minutes", type=click.FloatRange(min=0, min_open=True), default=float("inf"), help="Stop in time.")
 @click.option(
-    "--workers", type=click.IntRange(min=0), help="Processes that prepare data; default: none, for a CUDA GPU up to 8."
+    "--workers", type=click.IntRange(0, 256), help="Processes that prepare data; default: none, for a CUDA GPU up to 8."
 )
 @click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or mps.")
 @click.option("--devices", type=click.IntRange(min=1), default=1, show_default=True, help="How many of them (DDP).")

@@ -10,8 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from unclouded.errors import UncloudedError
-from unclouded.evaluation.lpips import read_weights
+from unclouded.models.backbones import fill
 
 WEIGHTS_URL = (
     "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
@@ -161,12 +160,8 @@ def load(path: str | Path) -> Inception:
 
     Raises UsageError where the file is absent, saying where to get it, and UncloudedError for another network's.
     """
-    tensors = read_weights(path, WHERE)
     network = Inception()
-    try:
-        network.load_state_dict({name: tensors[name] for name in network.state_dict()})
-    except (KeyError, RuntimeError) as error:
-        raise UncloudedError(f"{path} does not hold Inception v3 as FID takes it: {error}. {WHERE}") from error
+    fill(network, path, "Inception v3 as FID takes it", WHERE)
     return network.eval()
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from unclouded.errors import UncloudedError, UsageError
+from unclouded.models.backbones import fill, read_weights
 
 BACKBONE_URL = "https://download.pytorch.org/models/alexnet-owt-7be5be79.pth"
 WHERE = f"LPIPS needs torchvision's AlexNet weights. Download {BACKBONE_URL} and give its path with --lpips."
@@ -102,36 +103,9 @@ def load(backbone: str | Path) -> Lpips:
 
     Raises UsageError where the file or torchmetrics is absent, saying where to get it.
     """
-    tensors = read_weights(backbone, WHERE)
     network = AlexFeatures()
-    try:
-        network.convs.load_state_dict(
-            {f"{n}.{kind}": tensors[f"features.{n}.{kind}"] for n in network.convs for kind in ("weight", "bias")}
-        )
-    except (KeyError, RuntimeError) as error:
-        raise UncloudedError(
-            f"{backbone} does not hold torchvision's AlexNet (features.0.weight …): {error}. {WHERE}"
-        ) from error
+    fill(network.convs, backbone, "torchvision's AlexNet (features.0.weight …)", WHERE, prefix="features.")
     return Lpips(network, _linear())
-
-
-def read_weights(path: str | Path, where: str) -> dict[str, Tensor]:
-    """The tensors of a .pth or .safetensors file; `where` says where to get it if it is absent or cannot be read."""
-    import pickle
-
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    path = Path(path)
-    if not path.is_file():
-        raise UsageError(f"There is no network file {path}. {where}")
-    try:
-        if path.suffix == ".safetensors":
-            return load_file(path)
-        tensors: dict[str, Tensor] = torch.load(path, map_location="cpu", weights_only=True)
-        return tensors
-    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, ValueError) as error:
-        raise UncloudedError(f"{path} cannot be read as weights ({error}). {where}") from error
 
 
 def _linear() -> list[Tensor]:

@@ -27,6 +27,7 @@ from unclouded.scenes.parcels import Districts, box, cells, districts, hashed
 from unclouded.scenes.simulate import Sun
 
 BANDS = ("red", "green", "blue", "nir")
+MOST = 16384  # pixels a side: four bands of it are 4 GiB
 
 
 class _Canvas:
@@ -91,10 +92,12 @@ def landscape(
     """A clear scene, float32 [4, rows, cols] in [0, 1], bands R, G, B, NIR; `gsd` in metres per pixel.
 
     Any size >= 1. The same generator state gives the same scene; style and sun are drawn where they are not given.
-    Raises UsageError for an empty size or a ground sample distance that is not positive.
+    Raises UsageError for an empty size, more than MOST pixels a side, or a ground sample distance that is not positive.
     """
     if rows < 1 or cols < 1 or not gsd > 0:
         raise UsageError(f"Cannot make a landscape of {rows} x {cols} pixels at {gsd} m. Give positive numbers.")
+    if max(rows, cols) > MOST:
+        raise UsageError(f"A landscape is at most {MOST} pixels wide and high, not {max(rows, cols)}. Give fewer.")
     style = style or Style.draw(rng)
     sun = sun or Sun(float(rng.uniform(90, 270)), float(rng.uniform(30, 65)))
     c = _Canvas(rng, rows, cols, gsd, sun)

@@ -57,13 +57,14 @@ def train(recipe: Recipe, run: Run) -> Iterator[Progress]:
 
     Yields after every step; ends when all is done or `run.max_minutes` have passed. Interrupt it between two steps and
     it saves first. Leaves a model file with its card in `run.out` after every finished stage. Raises UsageError for
-    stages that build on networks which nothing has trained.
+    stages that build on networks which nothing has trained, and for batches that the devices cannot share.
     """
     unknown = set(run.stages or ()) - set(recipe.stages)
     if unknown:
         raise UsageError(
             f"The recipe {recipe.name} has no stage {unknown.pop()!r}. It has: {', '.join(recipe.stages)}."
         )
+    _check_shares(recipe, run)
     if run.stages is not None and recipe.init is None:
         _check_order(recipe, run, run.stages)
     deadline = time.monotonic() + 60 * run.max_minutes
@@ -107,6 +108,17 @@ def _finished(recipe: Recipe, run: Run, stage: StageName) -> dict[str, Any] | No
         return None
     state = load_checkpoint(path, _identity(recipe, stage))
     return state if state["done"] else None
+
+
+def _check_shares(recipe: Recipe, run: Run) -> None:
+    """UsageError where a batch is no multiple of the devices; before there is a process for each of them."""
+    for name in run.stages or recipe.stages:
+        size = recipe.stages[name].batch_size
+        if size % run.devices:
+            raise UsageError(
+                f"A batch of {size} cannot be shared by {run.devices} devices. Give --devices that divide it, or set "
+                f"stages.{name}.batch_size."
+            )
 
 
 def _check_order(recipe: Recipe, run: Run, chosen: Sequence[StageName]) -> None:
@@ -199,11 +211,6 @@ class _StageRun:
         stage: Stage,
         number: int,
     ) -> None:
-        if stage.batch_size % fabric.world_size:
-            raise UsageError(
-                f"A batch of {stage.batch_size} cannot be shared by {fabric.world_size} devices. "
-                f"Set stages.{name}.batch_size."
-            )
         self.recipe, self.run, self.fabric, self.name, self.stage = recipe, run, fabric, name, stage
         self.key = (recipe.seed, number)
         self.model = model

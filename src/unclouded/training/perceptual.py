@@ -4,16 +4,18 @@ MSDA-CR's paper has such a term. The weights are a user's file, as torchvision p
 part of no checkpoint.
 """
 
-import pickle
 from pathlib import Path
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from unclouded.errors import UncloudedError, UsageError
+from unclouded.models.backbones import fill
 
 URL = "https://download.pytorch.org/models/vgg16-397923af.pth"
+WHERE = (
+    f"A perceptual term needs torchvision's VGG16 weights. Download {URL} and give its path with --set perceptual=FILE."
+)
 WIDTHS = (64, 64, 0, 128, 128, 0, 256, 256, 256)  # 0: max pooling
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet, as the weights expect
 
@@ -41,16 +43,6 @@ class VGG16(nn.Module):
 
 def load(path: str | Path) -> VGG16:
     """The features with the weights in `path` (.pth or .safetensors); UsageError says where to get them."""
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if not Path(path).is_file():
-        raise UsageError(f"There is no VGG16 file {path}. Download {URL} and give its path with --set perceptual=FILE.")
     network = VGG16()
-    try:
-        safe = Path(path).suffix == ".safetensors"
-        tensors = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-        network.load_state_dict({name: tensors[name] for name in network.state_dict()})
-    except (KeyError, RuntimeError, pickle.UnpicklingError, SafetensorError, EOFError, ValueError) as error:
-        raise UncloudedError(f"{path} does not hold torchvision's VGG16 ({error}). Download {URL}.") from error
+    fill(network, path, "torchvision's VGG16", WHERE)
     return network.requires_grad_(False).eval()
