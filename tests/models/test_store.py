@@ -155,6 +155,13 @@ def test_unknown_names_list_what_there_is(tmp_path: Path, monkeypatch: pytest.Mo
         build_model("x", {})
 
 
+def test_a_card_whose_sizes_make_no_network_is_refused():
+    sizes = store.read_card(store.resolve("base")).architecture
+    sizes = sizes | {"prior_options": sizes["prior_options"] | {"channels": [24, -1, 96, 192]}}
+    with pytest.raises(UncloudedError, match=r"of these sizes cannot be built .* Use a model file"):
+        build_model("de", sizes)
+
+
 def test_nothing_is_left_behind_where_writing_fails(tmp_path: Path) -> None:
     with pytest.raises(UncloudedError, match="cannot be written"):
         store.write_atomically(tmp_path / "absent" / "file", b"x")

@@ -4,7 +4,7 @@ import pytest
 from pydantic import ValidationError
 
 from unclouded.datasets import catalog
-from unclouded.errors import UsageError
+from unclouded.errors import UncloudedError, UsageError
 from unclouded.evaluation import paper
 from unclouded.models import store
 from unclouded.models.de import paper_config
@@ -122,6 +122,24 @@ def test_messages_name_the_key_without_the_kind_of_model() -> None:
         recipe("msda-rice2", ["stages.prior.lr=x"])
     with pytest.raises(UsageError, match=r"the CNP must take 8 channels"):
         recipe("de-msda-rice2", ["model.bands=4"])
+
+
+@pytest.mark.parametrize("setting", ["seed=[1", "seed={", "seed=2024-13-45", "seed=!!python/object:os.system x"])
+def test_a_value_that_is_no_yaml_is_refused(setting: str) -> None:
+    with pytest.raises(UsageError, match=r"--set .* gives no value\. Write a number"):
+        recipe("base", [setting])
+
+
+def test_items_of_a_list_can_be_set() -> None:
+    changed = recipe("base", ["sources.7.rows.1=0.5", "model.prior_options.channels.3=96"])
+    assert changed.sources[7].rows == (0.0, 0.5)
+    assert changed.model.prior_options["channels"] == [24, 48, 96, 96]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("channels", ["[]", "[1]", "[-1,48,96,192]", "[24,48,96,1000000000]"])
+def test_sizes_that_make_no_network_are_refused(channels: str) -> None:
+    with pytest.raises(UncloudedError, match=r"of these sizes cannot be built .*Mend the recipe's model"):
+        recipe("base", [f"model.prior_options.channels={channels}"]).build()
 
 
 def test_a_stage_may_draw_from_the_sources_by_shares_of_its_own() -> None:

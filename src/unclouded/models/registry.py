@@ -68,12 +68,24 @@ def build_model(method: str, architecture: dict[str, Any]) -> "RestorationModel"
     from pydantic import ValidationError
 
     constructor = _look_up(METHODS, "method", method)
+    remedy = "Use a model file that this version of unclouded can read."
     try:
-        model: RestorationModel = constructor(constructor.Config.model_validate(architecture))
+        config = constructor.Config.model_validate(architecture)
     except ValidationError as error:
         problem = first_problem(error)
         raise UncloudedError(
-            f"The architecture of this {method!r} model is not valid: {problem.where}: {problem.what}. "
-            "Use a model file that this version of unclouded can read."
+            f"The architecture of this {method!r} model is not valid: {problem.where}: {problem.what}. {remedy}"
         ) from error
+    return construct(constructor, config, remedy)
+
+
+def construct(constructor: Any, config: Any, remedy: str) -> "RestorationModel":
+    """`constructor(config)`; UncloudedError, which ends in `remedy`, where its sizes make no network."""
+    try:
+        model: RestorationModel = constructor(config)
+    except UncloudedError:
+        raise
+    except Exception as error:  # torch raises many kinds for sizes that do not go together
+        what = f"{error}".partition("\n")[0]
+        raise UncloudedError(f"A network of these sizes cannot be built ({what}). {remedy}") from error
     return model

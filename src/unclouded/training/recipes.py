@@ -243,7 +243,7 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
             f"METHOD-DATA or de-METHOD-DATA, where METHOD is one of {', '.join(papers.PRIORS)} (alone also diffusion, "
             f"diffcr) and DATA one of {', '.join(papers.DATA)}."
         )
-    values = RECIPES[name]().model_dump()
+    values = _lists(RECIPES[name]().model_dump())
     plain = dict(values["model"])
     for setting in settings:
         key, equals, text = setting.partition("=")
@@ -251,7 +251,7 @@ def recipe(name: str, settings: Sequence[str] = ()) -> Recipe:
             raise UsageError(
                 f"--set {setting} is not of the form key=value. Write, for example, --set stages.joint.lr=1e-4."
             )
-        _set(values, key, yaml.safe_load(text))
+        _set(values, key, _value(setting, text))
     _widen(values["model"], plain, keys(settings))
     try:
         return Recipe.model_validate(values)
@@ -289,6 +289,16 @@ def _widen(model: dict[str, Any], plain: dict[str, Any], by_hand: Collection[str
             model[part]["in_channels"] += model["sar"] - plain["sar"]
 
 
+def _value(setting: str, text: str) -> object:
+    """What a --set gives, in YAML."""
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: of a date that there is not
+        raise UsageError(
+            f"--set {setting} gives no value. Write a number, a word, true, null, or a list such as [0.2,0.8]."
+        ) from error
+
+
 def _shown(value: object) -> str:
     return "what it is" if isinstance(value, dict | BaseModel) else repr(value)
 
@@ -302,12 +312,19 @@ def _set(values: dict[str, Any], key: str, value: object) -> None:
     here[_known(here, last, key)] = value
 
 
+def _lists(values: Any) -> Any:
+    """The same with lists for tuples, whose items can be set."""
+    if isinstance(values, dict):
+        return {key: _lists(value) for key, value in values.items()}
+    return [_lists(value) for value in values] if isinstance(values, list | tuple) else values
+
+
 def _known(here: Any, part: str, key: str) -> str | int:
-    if isinstance(here, list | tuple) and part.isdecimal() and int(part) < len(here):
+    if isinstance(here, list) and part.isdecimal() and int(part) < len(here):
         return int(part)
     if isinstance(here, dict) and part in here:
         return part
-    keys = range(len(here)) if isinstance(here, list | tuple) else here if isinstance(here, dict) else ()
+    keys = range(len(here)) if isinstance(here, list) else here if isinstance(here, dict) else ()
     raise UsageError(
         f"The recipe has no value {key!r}. "
         f"Where {part!r} stands it knows: {', '.join(map(str, keys)) or 'no further parts'}."

@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self, cast
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -11,6 +11,7 @@ from unclouded.models.base import RestorationModel
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.diffcr import DiffCR, DiffCRConfig
 from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
+from unclouded.models.registry import construct
 from unclouded.sampling import PAPER, Sampling
 from unclouded.scenes.bands import BandSet
 
@@ -195,9 +196,8 @@ class Recipe(_Value):
         return getattr(self.model, "sar", 0)
 
     def build(self) -> RestorationModel:
-        """The model with fresh weights."""
-        constructor: Any = METHODS[self.method]
-        return cast(RestorationModel, constructor(self.model))
+        """The model with fresh weights; UncloudedError where its sizes make no network."""
+        return construct(METHODS[self.method], self.model, "Mend the recipe's model (--set model.…).")
 
 
 def possible_stages(model: DEConfig | EndToEndConfig | DiffCRConfig) -> Iterable[StageName]:
