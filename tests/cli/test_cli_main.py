@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import click
 import pytest
 
 import unclouded
@@ -94,22 +95,27 @@ def test_a_file_where_a_folder_is_wanted_is_refused_before_the_work(
     assert out.read_text() == "mine"
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, click.Abort])
 @pytest.mark.parametrize(("rank", "said"), [(None, "Interrupted.\n"), ("0", "Interrupted.\n"), ("1", "")])
 def test_ctrl_c_is_130_and_said_once(
-    rank: str | None, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    rank: str | None,
+    said: str,
+    stop: type[BaseException],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     """Also where several processes train (LOCAL_RANK), which a terminal interrupts together."""
 
     def interrupted(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        raise stop
 
     monkeypatch.setattr("unclouded.cli.cli.main", interrupted)
     monkeypatch.delenv("LOCAL_RANK", raising=False)
     if rank is not None:
         monkeypatch.setenv("LOCAL_RANK", rank)
-    with pytest.raises(SystemExit) as stop:
+    with pytest.raises(SystemExit) as ended:
         main([])
-    assert stop.value.code == 130
+    assert ended.value.code == 130
     assert capsys.readouterr().err == said
 
 

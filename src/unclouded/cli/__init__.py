@@ -70,15 +70,15 @@ def main(args: list[str] | None = None) -> Any:
         click.echo(f"Error: The system says: {error.strerror or error}{where}. Mend that, and run again.", err=True)
         _drop_unwritten()
         sys.exit(1)
-    except (MemoryError, RuntimeError) as error:
-        if not out_of_memory(error):
-            raise
-        click.echo("Error: Memory ran out. Ask for less at a time, or free memory, and run again.", err=True)
-        sys.exit(1)
     except (click.Abort, KeyboardInterrupt):
         if is_first_process():  # Ctrl-C in a terminal reaches them all
             click.echo("Interrupted.", err=True)
         sys.exit(130)
+    except (MemoryError, RuntimeError) as error:  # after Abort, which is a RuntimeError
+        if not out_of_memory(error):
+            raise
+        click.echo("Error: Memory ran out. Ask for less at a time, or free memory, and run again.", err=True)
+        sys.exit(1)
 
 
 def is_first_process() -> bool:
