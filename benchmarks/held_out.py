@@ -3,9 +3,9 @@
     python benchmarks/held_out.py --data ../shared/data --out runs/held_out
 
 Writes the pair folders half_metre (RGB, 0.5 m, Nepal; CC-BY 4.0) and rgbn (R, G, B, NIR, 1 m; public domain) from the
-lowest quarter of each scene, landscapes (R, G, B, NIR, generated), and sentinel2: real clouds, the 18 different
-quarters of the SEN12MS-CR pairs of sen12mscr-val (R, G, B, NIR, 10 m; CC-BY 4.0). They hold images of others: leave
-them out of the repository.
+lowest quarter of each scene, whose rest is trained on, unseen_place (RGB, 0.5 m, Atlanta; CC-BY-SA 4.0) from all of a
+scene, landscapes (R, G, B, NIR, generated), and sentinel2: real clouds, the 18 different quarters of the SEN12MS-CR
+pairs of sen12mscr-val (R, G, B, NIR, 10 m; CC-BY 4.0). They hold images of others: leave them out of the repository.
 """
 
 import argparse
@@ -23,28 +23,32 @@ from unclouded.datasets.simulated import SimulationOptions, simulate_pairs
 from unclouded.scenes.bands import TCI_REFLECTANCE
 
 RGBN = ("red", "green", "blue", "nir")
-SCENES = {
-    "half_metre": ["banepa_0.5m_rgb.tif"],
-    "rgbn": ["naip_1m_rgbn.tif"],
+SCENES = {  # pair folder -> its scene, and where in it the rows begin that training leaves out
+    "half_metre": ("banepa_0.5m_rgb.tif", 0.75),
+    "unseen_place": ("atlanta_spacenet4_0.5m_rgbn.tif", 0.0),
+    "rgbn": ("naip_1m_rgbn.tif", 0.75),
 }
 WIDTHS = {"banepa_0.5m_rgb.tif": 1800}  # right of that it has a hole without data, white and not declared as nodata
+BANDS = {"atlanta_spacenet4_0.5m_rgbn.tif": 3}  # the fourth is no near infrared, but 255 everywhere
 SEED = 2024
 S2_BANDS = [4, 3, 2, 8]  # red, green, blue, near infrared of 13
 
 
-def lowest_quarter(scene: Path, target: Path) -> None:
-    """The rows that training leaves out (`rows` of the recipes' sources end at 0.75)."""
+def lowest_rows(scene: Path, target: Path, first_share: float) -> None:
+    """The rows that training leaves out (`rows` of the recipes' sources end there)."""
     with rasterio.open(scene) as file:
-        first = round(0.75 * file.height)
+        first = round(first_share * file.height)
         window = Window(0, first, WIDTHS.get(scene.name, file.width), file.height - first)
+        bands = BANDS.get(scene.name, file.count)
         profile = file.profile | {
+            "count": bands,
             "width": window.width,
             "height": window.height,
             "transform": file.window_transform(window),
             "alpha": "unspecified",  # the fourth of four bands is near infrared
         }
         with rasterio.open(target, "w", **profile) as strip:
-            strip.write(file.read(window=window))
+            strip.write(file.read(list(range(1, bands + 1)), window=window))
 
 
 def sentinel2_pairs(data: Path, out: Path, step: int = 128) -> Path:
@@ -75,12 +79,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--pairs", type=int, default=32, help="pairs in each folder")
     options = parser.parse_args()
-    for name, scenes in SCENES.items():
+    clouds = SimulationOptions(size=256, per_image=options.pairs, gsd=0.5, seed=SEED)
+    for name, (scene, first) in SCENES.items():
         strips = options.out / f"{name}_strips"
         strips.mkdir(parents=True, exist_ok=True)
-        for scene in scenes:
-            lowest_quarter(options.data / "scenes" / scene, strips / scene)
-        clouds = SimulationOptions(size=256, per_image=options.pairs // len(scenes), gsd=0.5, seed=SEED)
+        lowest_rows(options.data / "scenes" / scene, strips / scene, first)
         for stem, _ in simulate_pairs(options.out / name, clear=strips, options=clouds):
             print(name, stem)
     clouds = SimulationOptions(bands=RGBN, seed=SEED)

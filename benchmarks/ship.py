@@ -35,6 +35,7 @@ def lists(bands: int, data: Path, held_out: Path) -> dict[Path, list[str]]:
             data / "rice2": ["--split", "rice2-val"],
             data / "rice1": ["--split", "rice1-val"],
             held_out / "half_metre": [],
+            held_out / "unseen_place": [],
             held_out / "sentinel2": ["--bands", "1,2,3"],
         }
     return {held_out / name: [] for name in ("rgbn", "landscapes", "sentinel2")}

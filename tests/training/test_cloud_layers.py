@@ -11,7 +11,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.fractal import fractal
 from unclouded.scenes.landscape import landscape
-from unclouded.training.cloud_layers import CloudLayer, cloud_layer, recoloured
+from unclouded.training.cloud_layers import CloudLayer, cloud_layer, harder, recoloured
 from unclouded.training.export import _data
 from unclouded.training.pools import ClearPool, PairPool, magnify
 from unclouded.training.recipes import recipe
@@ -96,6 +96,19 @@ def test_other_colours_leave_a_thick_cloud_of_another_day_white() -> None:
     far[22:68, 22:68] = False  # there both days changed by the same factors
     ratio, ratio_of_day = (np.log(a / b)[:, far].mean(axis=1) for a, b in ((other, clear), (other_cloudy, cloudy)))
     np.testing.assert_allclose(ratio, ratio_of_day, atol=0.02)
+
+
+def test_a_harder_contrast_keeps_the_order_of_a_bands_tones() -> None:
+    image = 0.3 + 0.3 * ground(0)
+    spans = []
+    for seed in range(20):
+        shown = harder(image, np.random.default_rng(seed))
+        assert shown.dtype == np.float32
+        assert 0 <= shown.min() <= shown.max() <= 1
+        for before, after in zip(image, shown, strict=True):
+            assert (np.diff(after.ravel()[before.ravel().argsort()]) >= 0).all()
+        spans.append(np.ptp(shown, axis=(1, 2)).mean())
+    assert np.mean(spans) > 1.3 * np.ptp(image, axis=(1, 2)).mean()
 
 
 def test_magnifying_keeps_a_ramp_and_the_range() -> None:

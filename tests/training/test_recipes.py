@@ -10,6 +10,7 @@ from unclouded.models import store
 from unclouded.models.de import paper_config
 from unclouded.models.end_to_end import EndToEndConfig
 from unclouded.training import papers
+from unclouded.training.export import drawn
 from unclouded.training.recipes import RECIPES, recipe
 from unclouded.training.values import Recipe, Source, Stage
 
@@ -160,3 +161,12 @@ def test_what_ships_samples_as_its_recipe_says(name: str) -> None:
     assert card.sampling == recipe(name).sampling
     assert card.limits == recipe(name).limits
     assert card.bands == recipe(name).band_set
+
+
+def test_only_sources_that_a_stage_drew_from_are_named_in_the_card() -> None:
+    three = [{"path": name} for name in ("a", "b", "c")]
+    some = recipe("own", [f"sources={three}", "stages.prior.shares=[0.5,0.5,0]", "stages.joint.shares=[0,0,1]"])
+    assert [source.path for source in drawn(some, ["prior"])] == ["a", "b"]
+    assert [source.path for source in drawn(some, ["joint"])] == ["c"]
+    assert [source.path for source in drawn(some, ["prior", "joint"])] == ["a", "b", "c"]
+    assert [source.path for source in drawn(some, ["weights"])] == ["a", "b", "c"]  # by their weights

@@ -19,6 +19,8 @@ DAMPING = 2e-4  # variance of x below which a window says little of a, so that i
 OPAQUE = (0.1, 0.4)  # opacity at which another day's cloud begins to count, and at which it counts wholly
 CLOUD_WHITE = 0.5  # a cloud's brightest pixels are at least this
 EDGE = 1.5  # sigma of the smoothing of an opacity from brightness
+BLACK, WHITE = 3, 5  # at most so many per cent of the pixels a harder contrast makes black and white
+LEAST_SPAN, GAMMA = 0.2, 0.2  # between both, of [0, 1]; deviation of gamma's logarithm
 BRIGHTNESS, TINT, SATURATION = 0.15, 0.07, 0.2  # deviations of the logarithms by which a ground's colours vary
 THINNER, THICKER = 0.5, 2.0  # powers of its transmission between which a cloud varies
 
@@ -70,6 +72,17 @@ def other_colours(bands: int, rng: np.random.Generator) -> Callable[[Array], Arr
         return np.asarray(np.clip(gain * (grey + saturation * (ground - grey)), 0, 1), dtype=np.float32)
 
     return change
+
+
+def harder(ground: Array, rng: np.random.Generator) -> Array:
+    """An image [bands, H, W] in [0, 1] as stretched for display: some of its pixels black, some white, the middle
+    darker or brighter."""
+    darkest, brightest = rng.uniform(0, (BLACK, WHITE))
+    low, high = np.percentile(ground, (darkest, 100 - brightest), axis=(1, 2), keepdims=True)
+    strength = rng.random()
+    low, high = strength * low, 1 - strength * (1 - high)
+    shown = np.clip((ground - low) / np.maximum(high - low, LEAST_SPAN), 0, 1)
+    return np.asarray(shown ** np.exp(GAMMA * rng.standard_normal()), dtype=np.float32)
 
 
 def cloud_layer(cloudy: Array, clear: Array) -> CloudLayer:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+from collections.abc import Iterable
 from pathlib import Path
 
 from unclouded.models.base import RestorationModel
@@ -58,12 +59,18 @@ def _record(recipe: Recipe, run: Run, ancestor: TrainingRecord | None) -> Traini
     return TrainingRecord(
         recipe=recipe.name,
         settings=json.loads(recipe.model_dump_json(include={"stages", "seed", "sources", "init"})),
-        data=tuple(dict.fromkeys(_data(source, run) for source in recipe.sources)),
+        data=tuple(dict.fromkeys(_data(source, run) for source in drawn(recipe, steps))),
         commit=commit(),
         minutes=minutes,
         steps=steps,
         init=ancestor,
     )
+
+
+def drawn(recipe: Recipe, stages: Iterable[str]) -> list[Source]:
+    """The sources that one of these stages draws from, which not all do (Stage.shares)."""
+    shares = [recipe.stages[stage].shares for stage in recipe.stages if stage in stages]
+    return [source for n, source in enumerate(recipe.sources) if any(s is None or s[n] > 0 for s in shares)]
 
 
 def _data(source: Source, run: Run) -> str:

@@ -18,7 +18,7 @@ from unclouded.datasets.pairs import Pair
 from unclouded.errors import UncloudedError
 from unclouded.scenes.bands import BandSet, backscatter
 from unclouded.scenes.simulate import KINDS, Kind, simulate_clouds
-from unclouded.training.cloud_layers import THICKER, THINNER, CloudLayer, cloud_layer, other_colours, recoloured
+from unclouded.training.cloud_layers import THICKER, THINNER, CloudLayer, cloud_layer, harder, other_colours, recoloured
 
 logger = logging.getLogger(__name__)
 
@@ -131,7 +131,8 @@ class PairPool:
 class ClearPool:
     """Clear images at several ground sample distances, under simulated clouds (for `frames` dates, other clouds each);
     now and then with the bands in another order, so that the network also meets false colour, or without clouds, so
-    that it learns to leave clear ground alone. The share `varied` has other colours. With `clouds` they are those of
+    that it learns to leave clear ground alone. The share `varied` has other colours, the share `contrast` is shown in
+    a harder contrast. With `clouds` they are those of
     real pairs."""
 
     def __init__(
@@ -143,6 +144,7 @@ class ClearPool:
         cloudless: float = 0.0,
         clouds: PairPool | None = None,
         varied: float = 0.0,
+        contrast: float = 0.0,
     ) -> None:
         self.images = images
         self.clouds = clouds
@@ -151,6 +153,7 @@ class ClearPool:
         self.frames = frames
         self.cloudless = cloudless
         self.varied = varied
+        self.contrast = contrast
 
     def __len__(self) -> int:
         return len(self.images)
@@ -162,6 +165,8 @@ class ClearPool:
         clear = _fit(shrink(image[window], coarser), side)
         if self.varied and rng.random() < self.varied:
             clear = other_colours(len(clear), rng)(clear)
+        if self.contrast and rng.random() < self.contrast:
+            clear = harder(clear, rng)
         dates = [self._cloudy(clear, rng) for _ in range(self.frames)]
         if rng.random() < self.false_colour:
             order = rng.permutation(len(self.bands))

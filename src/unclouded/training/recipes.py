@@ -57,11 +57,20 @@ _MIXED = (
 )
 _SIMULATED = (
     Source(kind="clear", path="clear_s2_rgb", weight=0.04, cloudless=0.2),
-    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.15, cloudless=0.2),
-    Source(kind="landscapes", weight=0.05, cloudless=0.2),
+    Source(kind="landscapes", count=96, gsd=(0.5, 1, 2, 5, 10), weight=0.05, cloudless=0.2, contrast=0.3),
 )
 
 _NAIP = Source(kind="clear", path="scenes/naip_1m_rgbn.tif")
+_SPACENET6 = Source(  # blue, green, red, near infrared
+    kind="clear", path="scenes/spacenet6_ms_1m.tif", pan="scenes/spacenet6_pan_0.5m.tif", stretch="p2-98"
+)
+_SHOWN = {"cloudless": 0.2, "varied": 0.5, "contrast": 0.4}
+_FINE = (  # 0.5 to 1 m: bright roofs and roads are no clouds
+    Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.07, **_SHOWN),
+    _SPACENET6.model_copy(update={"channels": (3, 2, 1), "weight": 0.05} | _SHOWN),
+    _NAIP.model_copy(update={"channels": (1, 2, 3), "weight": 0.03} | _SHOWN),
+    Source(kind="landscapes", count=48, gsd=(0.5, 1), towns=1.0, weight=0.05, **_SHOWN),
+)
 _S2_CHANNELS = (4, 3, 2, 8)  # red, green, blue, near infrared
 _SENTINEL2 = Source(kind="clear", path="sen12mscr/s2", split="sen12mscr-clear", channels=_S2_CHANNELS)
 _SENTINEL2_SERIES = _SENTINEL2.model_copy(update={"path": "sen12mscr_ts"})
@@ -147,7 +156,7 @@ def base() -> Recipe:
         name="base",
         summary="Light DE for RGB scenes under thin and thick cloud; the default",
         model=_light_de(3, LightConfig(6, 3, gain=True), "residual"),
-        sources=_REAL + _MIXED + _SIMULATED + _SENTINEL2_RGB,
+        sources=_REAL + _MIXED + _SIMULATED + _FINE + _SENTINEL2_RGB,
         validation=(Source(path="rice1", split="rice1-val"), Source(path="rice2", split="rice2-val")),
         stages={
             "prior": _restoring(36000),

@@ -2,16 +2,21 @@
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from unclouded.datasets.images import read_image
 from unclouded.datasets.pairs import Pair, read_pairs
+from unclouded.datasets.preparing.pansharpen import open_sharpened
 from unclouded.datasets.splits import stems
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.scenes.bands import BandSet
+from unclouded.scenes.bands import BandSet, DnRange
+from unclouded.scenes.country import Style
 from unclouded.scenes.landscape import landscape
+from unclouded.scenes.stretch import parse_stretch
 from unclouded.training.pools import Array, ClearPool, PairPool, Pool, chosen, doubt_white_bands, finite, warn_once
 from unclouded.training.values import Source
 
@@ -43,13 +48,22 @@ def open_pool(source: Source, root: Path, bands: BandSet, frames: int = 1, sar: 
         raise UsageError("Simulated pairs have no Sentinel-1 image. Train on real pairs, or set model.sar to 0.")
     false_colour = 0.2 if bands.units == "display" else 0.0  # reflectance knows its bands by their place
     if source.kind == "landscapes":
-        images = _landscapes(source.count, bands.names)
+        images = _landscapes(source, bands.names)
     else:
-        images = [_clear(file, bands, source) for file in clear_files(path, source.split)]
+        images = [_clear(file, bands, source, root) for file in clear_files(path, source.split)]
     clouds = None
     if source.clouds:
         clouds = PairPool(read_pairs(root / source.clouds, source.clouds_split), RGB, varied=source.varied)
-    return ClearPool(images, bands.names, false_colour, frames, source.cloudless, clouds, source.varied)
+    return ClearPool(
+        images,
+        bands.names,
+        false_colour,
+        frames,
+        cloudless=source.cloudless,
+        clouds=clouds,
+        varied=source.varied,
+        contrast=source.contrast,
+    )
 
 
 def clear_files(path: Path, split: str | None = None) -> list[Path]:
@@ -65,10 +79,26 @@ def clear_files(path: Path, split: str | None = None) -> list[Path]:
     return files
 
 
-def _clear(file: Path, bands: BandSet, source: Source) -> Array:
-    image = chosen(read_image(file), source.channels, bands, file)
+def _clear(file: Path, bands: BandSet, source: Source, root: Path) -> Array:
+    pixels = read_image(file) if source.pan is None else _sharpened(file, root / source.pan)
+    image = finite(chosen(pixels, source.channels, bands, file))
     doubt_white_bands(image, bands, file)
-    return _rows(bands.to_model(finite(image)), source.rows)
+    dn_range = None if source.stretch is None else _range(image, source.stretch, file)
+    return _rows(bands.to_model(image, dn_range), source.rows)
+
+
+def _sharpened(file: Path, pan: Path) -> NDArray[np.generic]:
+    with open_sharpened(file, pan) as scene:
+        pixels: NDArray[np.generic] = scene.read()
+    return pixels
+
+
+def _range(image: NDArray[np.generic], stretch: str, file: Path) -> DnRange:
+    """From one percentile of each band to the other; UncloudedError where they are the same number."""
+    low, high = np.percentile(image.astype(np.float64), parse_stretch(stretch), axis=(1, 2))
+    if (low == high).any():
+        raise UncloudedError(f"A band of {file} is the same number at both percentiles of {stretch}. Choose others.")
+    return DnRange(low=tuple(low), high=tuple(high))
 
 
 def _share(pairs: list[Pair], source: Source, path: Path) -> list[Pair]:
@@ -103,18 +133,21 @@ def _usable(pairs: list[Pair], frames: int, sar: int, path: Path) -> list[Pair]:
     return found
 
 
-def _landscapes(count: int, names: Sequence[str]) -> list[Array]:
-    """Generated scenes at 1 to 10 m, the same ones every time; UncloudedError for a band that they do not have."""
+def _landscapes(source: Source, names: Sequence[str]) -> list[Array]:
+    """Generated scenes, the same ones every time; UncloudedError for a band that they do not have."""
     missing = set(names) - set(LANDSCAPE_BANDS)
     if missing:
         raise UncloudedError(
             f"Generated landscapes have no band {missing.pop()!r}. Leave them out of the recipe's sources."
         )
     channels = [LANDSCAPE_BANDS.index(name) for name in names]
-    seeds = (np.random.default_rng((1, n)) for n in range(count))
-    return [
-        landscape(rng, LANDSCAPE_SIDE, LANDSCAPE_SIDE, gsd=float(rng.choice([1, 2, 5, 10])))[channels] for rng in seeds
-    ]
+    images = []
+    for n in range(source.count):
+        rng = np.random.default_rng((1, n))
+        gsd = float(rng.choice(source.gsd))
+        style = None if source.towns is None else replace(Style.draw(rng), towns=source.towns)
+        images.append(landscape(rng, LANDSCAPE_SIDE, LANDSCAPE_SIDE, gsd=gsd, style=style)[channels])
+    return images
 
 
 def _rows(image: Array, rows: tuple[float, float]) -> Array:

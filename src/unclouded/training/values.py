@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, model_validator
 
+from unclouded.errors import UsageError
 from unclouded.models.base import RestorationModel
 from unclouded.models.de import DE, DEConfig
 from unclouded.models.diffcr import DiffCR, DiffCRConfig
@@ -14,6 +15,7 @@ from unclouded.models.end_to_end import EndToEnd, EndToEndConfig
 from unclouded.models.registry import construct
 from unclouded.sampling import PAPER, Sampling
 from unclouded.scenes.bands import BandSet
+from unclouded.scenes.stretch import parse_stretch
 
 StageName = Literal["prior", "coarse", "weights", "joint", "diffcr"]
 
@@ -33,8 +35,11 @@ class Source(_Value):
     share `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise.
     With `clouds` the clouds of both are those of the pairs in that folder (of `clouds_split`), which are RGB. The share
     `cloudless` of both gets no cloud, the share `varied` other colours, and such clouds another scale and thickness.
-    `channels` are the bands of the files (counted from 1) that are those of the recipe, in its order; without it the
-    files have no others.
+    The share `contrast` of the clear images and landscapes is shown in a harder contrast. `channels` are the bands of
+    the files (counted from 1) that are those of the recipe, in its order; without it the files have no others.
+    clear: numbers of no known unit are shown between two percentiles of each band (`stretch`, as "p2-98"), sharpened
+    by the panchromatic band in the file `pan` first · landscapes: of a ground sample distance out of `gsd` (m),
+    `towns` (0 to 1) on more of the land than they would have by themselves.
     """
 
     kind: Literal["pairs", "clear", "landscapes"] = "pairs"
@@ -46,22 +51,43 @@ class Source(_Value):
     drop_leaks: bool = False
     weight: float = Field(1.0, gt=0)
     rows: tuple[float, float] = (0.0, 1.0)
+    stretch: str | None = None
+    pan: str | None = None
     count: int = Field(24, ge=1)
+    gsd: tuple[Annotated[float, Field(gt=0)], ...] = (1, 2, 5, 10)
+    towns: float | None = Field(None, ge=0, le=1)
     cloudless: float = Field(0.0, ge=0, lt=1)
     transplanted: float = Field(0.0, ge=0, le=1)
     varied: float = Field(0.0, ge=0, le=1)
+    contrast: float = Field(0.0, ge=0, le=1)
     clouds: str | None = None
     clouds_split: str | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
-        if self.kind == "pairs" and (self.clouds or self.cloudless):
-            raise ValueError("clouds and cloudless are for the kinds clear and landscapes")
-        if self.kind != "pairs" and self.transplanted:
-            raise ValueError("transplanted is for the kind pairs")
-        if self.kind == "landscapes" and self.channels:
-            raise ValueError("channels is for the kinds pairs and clear")
+        for field, kinds in _OF_KINDS.items():
+            if self.kind not in kinds and getattr(self, field) != type(self).model_fields[field].default:
+                raise ValueError(f"{field} is for the kind{'s' * (len(kinds) > 1)} {' and '.join(kinds)}")
+        if self.stretch is not None:
+            try:
+                parse_stretch(self.stretch)
+            except UsageError as error:
+                raise ValueError(str(error)) from error
         return self
+
+
+# fields of a Source that not every kind has -> the kinds that do
+_OF_KINDS: dict[str, tuple[str, ...]] = {
+    "transplanted": ("pairs",),
+    "channels": ("pairs", "clear"),
+    "stretch": ("clear",),
+    "pan": ("clear",),
+    "gsd": ("landscapes",),
+    "towns": ("landscapes",),
+    "clouds": ("clear", "landscapes"),
+    "cloudless": ("clear", "landscapes"),
+    "contrast": ("clear", "landscapes"),
+}
 
 
 class Stage(_Value):
