@@ -55,19 +55,25 @@ _MIXED = (
     _THICK.model_copy(update={"path": "rice1/label", "split": "rice1-train", "weight": 0.03}),
     _THICK.model_copy(update={"path": "clear_s2_rgb", "weight": 0.03}),
 )
+_SHOWN = {"cloudless": 0.2, "varied": 0.5, "contrast": 0.4}
 _SIMULATED = (
     Source(kind="clear", path="clear_s2_rgb", weight=0.04, cloudless=0.2),
     Source(kind="landscapes", count=96, gsd=(0.5, 1, 2, 5, 10), weight=0.05, cloudless=0.2, contrast=0.3),
 )
 
 _NAIP = Source(kind="clear", path="scenes/naip_1m_rgbn.tif")
-_SPACENET6 = Source(  # blue, green, red, near infrared
-    kind="clear", path="scenes/spacenet6_ms_1m.tif", pan="scenes/spacenet6_pan_0.5m.tif", stretch="p2-98"
+_SPACENET6 = Source(
+    kind="clear",
+    path="scenes/spacenet6_ms_1m.tif",
+    pan="scenes/spacenet6_pan_0.5m.tif",
+    stretch="p2-98",
+    channels=(3, 2, 1),  # its bands are blue, green, red, near infrared
+    weight=0.05,
+    **_SHOWN,
 )
-_SHOWN = {"cloudless": 0.2, "varied": 0.5, "contrast": 0.4}
 _FINE = (  # 0.5 to 1 m: bright roofs and roads are no clouds
     Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.07, **_SHOWN),
-    _SPACENET6.model_copy(update={"channels": (3, 2, 1), "weight": 0.05} | _SHOWN),
+    _SPACENET6,
     _NAIP.model_copy(update={"channels": (1, 2, 3), "weight": 0.03} | _SHOWN),
     Source(kind="landscapes", count=48, gsd=(0.5, 1), towns=1.0, weight=0.05, **_SHOWN),
 )
