@@ -172,10 +172,12 @@ def base() -> Recipe:
             "joint": _joint(800, 2e-4, detail=1),
         },
         # a share of each estimate errs less than either; where they lie far apart, the prior is out of its depth
-        sampling=_ONE_STEP.model_copy(update={"weight_floor": 0.75, "weight_tolerance": 0.05}),
+        sampling=_ONE_STEP.model_copy(update={"weight_floor": 0.8, "weight_tolerance": 0.05}),
         limits=(
             "Real Sentinel-2 under opaque cloud comes out too bright in three bands; with near infrared rgbn is better",
-            "± was calibrated at 30 m (RICE2); at 0.5 m it covers 51 to 59 % of the errors where 68 % is nominal",
+            "± was calibrated at 30 m (RICE2); elsewhere it is too narrow, at 0.5 m most",
+            "At 0.5 to 1 m, bright roofs and roads of a place that it never saw may be taken for cloud and dulled; "
+            "give a mask",
             *_LIMITS,
         ),
     )
