@@ -111,6 +111,15 @@ def test_a_harder_contrast_keeps_the_order_of_a_bands_tones() -> None:
     assert np.mean(spans) > 1.3 * np.ptp(image, axis=(1, 2)).mean()
 
 
+@pytest.mark.parametrize(("contrast", "changed"), [(0.0, False), (1.0, True)])
+def test_clear_images_are_drawn_in_a_harder_contrast(contrast: float, changed: bool) -> None:
+    image = np.asarray(0.3 + 0.3 * ground(0), np.float32)
+    pool = ClearPool([image], ("red", "green", "blue"), false_colour=0.0, contrast=contrast)
+    for seed in range(5):
+        _, clear = pool.draw(np.random.default_rng(seed), SIDE)
+        assert (clear.min() < image.min() - 0.01 or clear.max() > image.max() + 0.01) == changed
+
+
 def test_magnifying_keeps_a_ramp_and_the_range() -> None:
     ramp = np.linspace(0, 1, 40, dtype=np.float32)[None, None].repeat(40, axis=1)
     larger = magnify(ramp, 60)

@@ -107,8 +107,8 @@ def test_a_source_is_sharpened_by_its_panchromatic_band(tmp_path: Path) -> None:
 
 
 def test_landscapes_of_a_resolution_and_with_towns() -> None:
-    def houses(**fields: object) -> Array:
-        pool = open_pool(Source(kind="landscapes", count=6, gsd=(0.5,), **fields), Path(), RGB)  # type: ignore[arg-type]
+    def houses(gsd: float = 0.5, **fields: object) -> Array:
+        pool = open_pool(Source(kind="landscapes", count=6, gsd=(gsd,), **fields), Path(), RGB)  # type: ignore[arg-type]
         assert isinstance(pool, ClearPool)
         return np.stack(pool.images)
 
@@ -116,6 +116,8 @@ def test_landscapes_of_a_resolution_and_with_towns() -> None:
     edges = [np.abs(np.diff(images.mean(axis=1), axis=-1)).mean() for images in (without, few, many)]
     assert edges[0] <= edges[1] < edges[2]
     np.testing.assert_array_equal(many, houses(towns=1.0))
+    coarse = np.abs(np.diff(houses(10.0, towns=1.0).mean(axis=1), axis=-1)).mean()
+    assert coarse > edges[2]  # of more houses in as many pixels
 
 
 @pytest.mark.parametrize(

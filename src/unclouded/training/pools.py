@@ -132,8 +132,7 @@ class ClearPool:
     """Clear images at several ground sample distances, under simulated clouds (for `frames` dates, other clouds each);
     now and then with the bands in another order, so that the network also meets false colour, or without clouds, so
     that it learns to leave clear ground alone. The share `varied` has other colours, the share `contrast` is shown in
-    a harder contrast. With `clouds` they are those of
-    real pairs."""
+    a harder contrast. With `clouds` they are those of real pairs."""
 
     def __init__(
         self,

@@ -74,7 +74,7 @@ _SPACENET6 = Source(
 _FINE = (  # 0.5 to 1 m: bright roofs and roads are no clouds
     Source(kind="clear", path="scenes/banepa_0.5m_rgb.tif", rows=(0.0, 0.67), weight=0.07, **_SHOWN),
     _SPACENET6,
-    _NAIP.model_copy(update={"channels": (1, 2, 3), "weight": 0.03} | _SHOWN),
+    _NAIP.model_copy(update={"channels": (1, 2, 3), "rows": (0.0, 0.75), "weight": 0.03} | _SHOWN),
     Source(kind="landscapes", count=48, gsd=(0.5, 1), towns=1.0, weight=0.05, **_SHOWN),
 )
 _S2_CHANNELS = (4, 3, 2, 8)  # red, green, blue, near infrared
