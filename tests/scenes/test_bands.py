@@ -1,5 +1,7 @@
 """Conversion between scene numbers and model range."""
 
+import math
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -97,6 +99,11 @@ def test_impossible_band_sets_and_ranges_are_refused() -> None:
         BandSet.display("red", "red")
     with pytest.raises(ValidationError, match="not below"):
         BandSet(names=("red",), low=(1.0,), high=(1.0,))
+    for number in (math.nan, math.inf):
+        with pytest.raises(ValidationError, match="finite"):
+            BandSet(names=("red",), low=(0.0,), high=(number,))
+        with pytest.raises(ValidationError, match="finite"):
+            BandSet(names=("red",), low=(0.0,), high=(1.0,), reflectance_at_255=number)
     with pytest.raises(ValidationError, match="empty"):
         DnRange(low=(3.0,), high=(3.0,))
     with pytest.raises(UsageError, match="--range"):

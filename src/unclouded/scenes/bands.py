@@ -11,7 +11,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, FiniteFloat, model_validator
 
 from unclouded.errors import UncloudedError, UsageError
 
@@ -96,10 +96,10 @@ class BandSet(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     names: tuple[str, ...]
-    low: tuple[float, ...]
-    high: tuple[float, ...]
+    low: tuple[FiniteFloat, ...]
+    high: tuple[FiniteFloat, ...]
     units: Literal["display", "reflectance"] = "display"
-    reflectance_at_255: float = TCI_REFLECTANCE
+    reflectance_at_255: FiniteFloat = TCI_REFLECTANCE
 
     @model_validator(mode="after")
     def _check(self) -> Self:
