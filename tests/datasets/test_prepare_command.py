@@ -75,3 +75,10 @@ def test_a_folder_of_other_things_is_left_alone(capsys, tmp_path, scenes):
     code, _, err = run(capsys, job(tmp_path, scenes), tmp_path / "out")
     assert code == 1
     assert "Choose an empty or new folder" in err
+
+
+def test_pixels_too_small_to_count_are_refused(capsys, tmp_path, scenes):
+    code, _, err = run(capsys, job(tmp_path, scenes), tmp_path / "out", "--pixel-size", "1e-9")
+    assert code == 1
+    assert "Give a larger --pixel-size" in err
+    assert "Traceback" not in err

@@ -20,6 +20,8 @@ from unclouded.scenes.raster import gdal_window
 from unclouded.scenes.same_grid import warp
 from unclouded.scenes.tiles import Window
 
+GDAL_MOST = 2**31 - 1  # rows and columns of a raster
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -48,7 +50,8 @@ def common_grid(
     """The clear scene's own pixels (or pixels of `pixel_size` in its coordinate system) where both scenes lie.
 
     `shift` (rows, cols) says how far the cloudy scene is off, so that no pixel lacks data once it is moved.
-    Raises UncloudedError for scenes without coordinate system, turned ones, and scenes that do not overlap.
+    Raises UncloudedError for scenes without coordinate system, turned ones, scenes that do not overlap, and pixels so
+    small that GDAL cannot count them.
     """
     for file in (clear, cloudy):
         if file.crs is None:
@@ -72,6 +75,8 @@ def common_grid(
         raise UncloudedError(
             f"{_name(cloudy)} does not overlap {_name(clear)}. Give scenes of one place, or correct their grids."
         )
+    if max(last_col - first_col, last_row - first_row) > GDAL_MOST:
+        raise UncloudedError(f"{_name(clear)} has too many pixels of {size_x:g}. Give a larger --pixel-size.")
     transform = Affine(size_x, 0, own.left + first_col * size_x, 0, -size_y, own.top - first_row * size_y)
     return Grid(clear.crs, transform, last_row - first_row, last_col - first_col)
 
