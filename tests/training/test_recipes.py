@@ -99,6 +99,9 @@ def test_widths_that_are_set_too_stay() -> None:
         recipe("de-msda-sen12ms-cr", ["model.sar=2", "model.cnp.in_channels=26"])
     with pytest.raises(UsageError, match=r"model\.sar cannot be 3: Input should be 0 or 2"):
         recipe("own", ["model.sar=3"])
+    for broken in ("model=3", "model.cnp=3", "model.cnp={a: 1}"):
+        with pytest.raises(UsageError, match=r"cannot be|does not hold"):
+            recipe("own", ["model.sar=2", broken])
 
 
 def test_a_stage_that_the_model_lacks_is_refused() -> None:

@@ -4,7 +4,7 @@ A recipe is a value (training/values.py). `unclouded train RECIPE --set stages.c
 it, checked like any other.
 """
 
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence, Set
 from typing import Any, Literal
 
 import yaml
@@ -297,12 +297,12 @@ def keys(settings: Sequence[str]) -> frozenset[str]:
     return frozenset(setting.partition("=")[0] for setting in settings)
 
 
-def _widen(model: dict[str, Any], plain: dict[str, Any], by_hand: Collection[str]) -> None:
+def _widen(model: Any, plain: dict[str, Any], by_hand: Set[str]) -> None:
     """CNP and WA see the bands of Sentinel-1 that --set model.sar adds, unless it also says how wide they are."""
-    if "model.sar" not in by_hand or model["sar"] not in (0, 2):
+    if "model.sar" not in by_hand or "model" in by_hand or model["sar"] not in (0, 2):
         return
     for part in ("cnp", "wa"):
-        if model.get(part) and f"model.{part}.in_channels" not in by_hand:
+        if model.get(part) and not {f"model.{part}", f"model.{part}.in_channels"} & by_hand:
             model[part]["in_channels"] += model["sar"] - plain["sar"]
 
 
