@@ -28,7 +28,7 @@ class Sampling(BaseModel):
     steps: int = Field(50, ge=1)
     spacing: Literal["leading", "trailing", "linspace"] = "leading"
     start: int | None = Field(None, ge=1)
-    eta: float = Field(0.0, ge=0, allow_inf_nan=False)
+    eta: float = Field(0.0, ge=0)
     weight_floor: float = Field(0.3, ge=0, le=1)
     weight_ceiling: float = Field(1.0, ge=0, le=1)
     weight_tolerance: float | None = Field(None, gt=0, le=1)
