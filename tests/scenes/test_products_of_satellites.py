@@ -175,7 +175,7 @@ def test_a_signature_is_used_and_not_written_down(tmp_path: Path, server: str) -
     (tmp_path / "list.txt").write_text(f"{asked}\nin.tif\n")
     scenes = find_scenes(str(tmp_path / "list.txt"))
     assert scenes == [asked, str(tmp_path / "in.tif")]
-    outcomes = list(restore_many(scenes, tmp_path / "many", lambda scene, out, _: restore_one(scene, out)))
+    outcomes = list(restore_many(scenes, tmp_path / "many", lambda files, _: restore_one(files.scene, files.output)))
     assert [(outcome.status, Path(outcome.output).name) for outcome in outcomes] == [
         ("done", "scene.tif"),
         ("done", "in.tif"),

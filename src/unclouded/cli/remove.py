@@ -123,7 +123,9 @@ def remove(
 
     GeoTIFF (and what GDAL reads, from https:// or s3:// too), PNG, JPEG and WebP; OUTPUT has the same grid, bands and
     numbers. OUTPUT appears when it is whole. After Ctrl-C or a full disk, --resume goes on. Of several scenes (INPUT is
-    a folder, a pattern, or a .txt file with one a line) each is written into the folder OUTPUT.
+    a folder, a pattern, or a .txt file with one a line) each is written into the folder OUTPUT, and what is asked for
+    beside it (--mask-out and so on) into the folders that those options name; --mask may be a folder with a mask of
+    each scene's name.
     """
     from unclouded.sampling import OPTIONS
 
@@ -170,8 +172,7 @@ def _one(input: str, output: Path, settings: dict[str, Any], options: dict[str, 
         click.echo(f"Note: {note}", err=True)
 
 
-MAPS = ("mask_out", "weights_out", "uncertainty_out", "preview", "report")
-ONE_SCENE_ONLY = {"dates": "--date", "sar": "--sar", **{name: f"--{name.replace('_', '-')}" for name in MAPS}}
+ONE_SCENE_ONLY = {"dates": "--date", "sar": "--sar"}
 
 
 def _many(
@@ -187,20 +188,23 @@ def _many(
     asked += ["--dry-run"] if dry_run else []
     if asked:
         raise UsageError(f"{asked[0]} is for one scene, and {len(scenes)} are given. Leave it out, or give one scene.")
-    from unclouded.many_scenes import restore_many
+    from unclouded.many_scenes import MAPS, SceneFiles, restore_many
     from unclouded.restore import load
     from unclouded.restore_scene import restore_scene
 
     name = settings.pop("model")
     settings["model"] = name if name == "auto" else load(name, **settings)
     resume = options.pop("resume")
+    maps = {name: options[name] for name in MAPS if options[name] is not None}
+    masks = Path(options["mask"]) if Path(options["mask"]).is_dir() else None
     outcomes = []
 
-    def restore(scene: str, output: Path, go_on: bool) -> None:
+    def restore(files: SceneFiles, go_on: bool) -> None:
+        its = options | files.beside
         with bar("tiles", quiet=as_json) as progress:
-            restore_scene(scene, output, progress=progress, resume=go_on, **settings, **options)
+            restore_scene(files.scene, files.output, progress=progress, resume=go_on, **settings, **its)
 
-    for outcome in restore_many(scenes, folder, restore, resume):
+    for outcome in restore_many(scenes, folder, restore, resume, maps, masks):
         outcomes.append(outcome)
         click.echo(f"{outcome.input}: {outcome.message or outcome.status}", err=True)
     for note in getattr(settings["model"], "notes", ()):

@@ -52,7 +52,7 @@ def _why_unreadable(name: str | Path, error: BaseException) -> str:
     text = str(error.__cause__ or error).strip()
     if isinstance(error, PermissionError) or "Permission denied" in text:
         return f"{name} may not be read (permission denied). Change its permissions or copy it to a place of your own."
-    if isinstance(error, IsADirectoryError):
+    if isinstance(error, IsADirectoryError) or Path(name).is_dir():
         return f"{name} is a folder. Give the path of one image."
     if isinstance(error, FileNotFoundError) or "No such file" in text or "does not exist" in text:
         return f"{name} does not exist. Check the path."
