@@ -91,8 +91,7 @@ def _restore(
     y_pad = pad_to_multiple(2 * y - 1, model.multiple)
     x_E = None if reference is None else pad_to_multiple(2 * reference - 1, model.multiple)
     denoiser = model.denoiser(y_pad, x_E, weighing(sampling))
-    first = y[:, : model.bands]  # one frame: what comes out is shaped like it
-    clear, squares, weights = torch.zeros_like(first), torch.zeros_like(first), _Mean()
+    found, weights = _Moments(), _Mean()
     for sample in range(sampling.samples):
         noise = _noise(y_pad[:, : model.bands], origins, sampling.seed, sample * (model.schedule.T + 1))
         for step in _steps(model, denoiser, x_E, sampling, noise):
@@ -100,13 +99,11 @@ def _restore(
                 weights.add(step.w)
             if on_step is not None:
                 on_step(step)
-        x0 = crop(step.x0.float() / 2 + 0.5, height, width).clamp(0, 1)
-        delta = x0 - clear  # Welford's running mean and sum of squares
-        clear = clear + delta / (sample + 1)
-        squares = squares + delta * (x0 - clear)
-    spread = _deviation(squares / (sampling.samples - 1)) if sampling.samples > 1 else None
+        found.add(crop(step.x0.float() / 2 + 0.5, height, width).clamp(0, 1))
+    assert found.value is not None, "there is one sample at least"
+    spread = None if found.variance is None else _deviation(found.variance)
     w = None if weights.value is None else crop(weights.value, height, width)
-    return Restored(clear, w, spread, reference)
+    return Restored(found.value, w, spread, reference)
 
 
 def _deviation(variance: Tensor) -> Tensor:
@@ -184,6 +181,24 @@ class _Mean:
     def add(self, x: Tensor) -> None:
         self.count += 1
         self.value = x.float() if self.value is None else self.value + (x.float() - self.value) / self.count
+
+
+class _Moments(_Mean):
+    """Also their variance (Welford 1962)."""
+
+    _squares: Tensor | None = None  # summed, of the distances from the mean
+
+    def add(self, x: Tensor) -> None:
+        before = self.value
+        super().add(x)
+        if before is not None and self.value is not None:
+            more = (x - before) * (x - self.value)
+            self._squares = more if self._squares is None else self._squares + more
+
+    @property
+    def variance(self) -> Tensor | None:
+        """None of a single one."""
+        return None if self._squares is None else self._squares / (self.count - 1)
 
 
 class Restorer:

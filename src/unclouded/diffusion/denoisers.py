@@ -87,7 +87,7 @@ def fused(denoiser: Denoiser, wa: Network, y: Tensor, x_E: Tensor, weighing: Wei
     def denoise(x_t: Tensor, t: Tensor) -> Denoised:
         x0_eps = denoiser(x_t, t).x0
         w = weighing.apply(wa(torch.cat((x_t, y, x_E), dim=1), t).to(x_t), x0_eps, x_E)
-        return Denoised((1 - w) * x0_eps + w * x_E, w, x0_eps)
+        return Denoised(torch.lerp(x0_eps, x_E, w), w, x0_eps)
 
     return denoise
 

@@ -17,13 +17,14 @@ from torch.nn import functional as F
 
 from unclouded.errors import UsageError
 from unclouded.models.norm import Norm
-from unclouded.models.unet import Attention, LastConv, timestep_embedding, zeroed
+from unclouded.models.unet import Attention, LastConv, PatchConv, last, silu, timestep_embedding, zeroed
 
 TIME_CHANNELS = 64
 
 
 class ChannelAttention(nn.Module):
-    """Scales each channel by what the image's global mean says (simplified channel attention, Chen et al. 2022)."""
+    """How much each channel counts, [B, C, 1, 1], by what the image's global mean says (simplified channel attention,
+    Chen et al. 2022)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -31,7 +32,7 @@ class ChannelAttention(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         mean: Tensor = self.project(x.mean(dim=(2, 3), keepdim=True))
-        return x * (1 + torch.tanh(mean))
+        return 1 + torch.tanh(mean)
 
 
 class Block(nn.Module):
@@ -46,9 +47,9 @@ class Block(nn.Module):
         self.gamma = nn.Parameter(torch.full((1, channels, 1, 1), 0.1))
 
     def forward(self, x: Tensor) -> Tensor:
-        h = F.silu(self.conv1(self.norm(x)))
-        out: Tensor = x + self.gamma * self.attention(self.conv2(h))
-        return out
+        h: Tensor = self.conv2(silu(self.conv1(self.norm(x))))
+        share: Tensor = self.gamma * self.attention(h)
+        return (share * h).add_(x)  # in float32, as γ is: in bfloat16 the sum of the blocks loses 0.035 dB (rgbn)
 
 
 class LightNet(nn.Module):
@@ -61,7 +62,7 @@ class LightNet(nn.Module):
     def __init__(self, c_in: int, channels: Sequence[int], blocks: Sequence[int]) -> None:
         super().__init__()
         self.multiple = 2 ** len(channels)
-        self.stem = nn.Conv2d(4 * c_in, channels[0], 3, padding=1)
+        self.stem = PatchConv(c_in, channels[0], 2)
         self.down_blocks = nn.ModuleList(
             nn.Sequential(*(Block(c) for _ in range(n))) for c, n in zip(channels[:-1], blocks[:-1], strict=True)
         )
@@ -79,7 +80,7 @@ class LightNet(nn.Module):
         def entering(h: Tensor) -> Tensor:
             return h if offsets is None else h + next(levels)
 
-        h: Tensor = entering(self.stem(F.pixel_unshuffle(x, 2)))
+        h: Tensor = entering(self.stem(x))
         skips = []
         for blocks, down in zip(self.down_blocks, self.downs, strict=True):
             h = blocks(h)
@@ -93,6 +94,14 @@ class LightNet(nn.Module):
     def middle(self, h: Tensor) -> Tensor:
         """What happens at the lowest resolution."""
         return self.bottom(h)  # type: ignore[no-any-return]
+
+
+def at_full_resolution(h: Tensor, head: nn.Conv2d, gain: nn.Conv2d | None) -> tuple[Tensor, Tensor | None]:
+    """r and g, [B, bands, H, W], of features at half of it; g is None if there is no gain."""
+    if gain is None:
+        return F.pixel_shuffle(head(h), 2), None
+    r, g = F.pixel_shuffle(last(h, head, gain), 2).chunk(2, dim=1)
+    return r, g
 
 
 @dataclass(frozen=True)
@@ -146,8 +155,6 @@ class LightCNP(LightNet):
             t = t[:1]
         time: Tensor = self.time(timestep_embedding(t, TIME_CHANNELS).to(x.dtype))[:, :, None, None]
         h = self.features(x, torch.split(time, list(self.config.widths), dim=1))
-        r = F.pixel_shuffle(self.head(h), 2)
-        if self.gain is None:
-            return r
+        r, g = at_full_resolution(h, self.head, self.gain)
         bands = self.config.out_channels
-        return r + F.pixel_shuffle(self.gain(h), 2) * x[:, bands : 2 * bands]
+        return r if g is None else r + g * x[:, bands : 2 * bands]

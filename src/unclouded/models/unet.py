@@ -66,6 +66,24 @@ def wa(bands: int) -> UNetConfig:
     return UNetConfig(3 * bands, bands, channels=64, multipliers=(1, 1, 2), attention=(4,), heads=1, scale_shift=False)
 
 
+class PatchConv(nn.Conv2d):
+    """A 3×3 convolution of patches, whose patch² pixels are channels (space to depth): [B, C, H, W] to [B, out,
+    H / patch, W / patch]; `weight` is [out, C · patch², 3, 3]."""
+
+    def __init__(self, c_in: int, c_out: int, patch: int) -> None:
+        super().__init__(c_in * patch**2, c_out, 3, padding=1)
+        self.patch = patch
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.patch
+        if x.device.type != "cpu" or torch.is_grad_enabled():
+            return super().forward(F.pixel_unshuffle(x, n))
+        # the same of the image itself, in steps of a patch: to lay out the patches takes a CPU as long as to convolve
+        weight = self.weight.view(self.out_channels, -1, n, n, 3, 3).permute(0, 1, 4, 2, 5, 3)
+        weight = weight.reshape(self.out_channels, -1, 3 * n, 3 * n)
+        return F.conv2d(x, weight, self.bias, stride=n, padding=n)
+
+
 class LastConv(nn.Conv2d):
     """A 3×3 convolution in float32, whatever the precision around it: its output is the image itself."""
 
@@ -73,10 +91,15 @@ class LastConv(nn.Conv2d):
         super().__init__(c_in, c_out, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        assert self.bias is not None
-        with uncast(x):
-            image: Tensor = self._conv_forward(x.float(), self.weight.float(), self.bias.float())
-        return image
+        return last(x, self)
+
+
+def last(x: Tensor, *layers: nn.Conv2d) -> Tensor:
+    """What these layers make of x, as the channels of one image: as one convolution, which reads x once."""
+    weight, bias = (torch.cat([getattr(layer, name).float() for layer in layers]) for name in ("weight", "bias"))
+    with uncast(x):
+        image: Tensor = layers[0]._conv_forward(x.float(), weight, bias)
+    return image
 
 
 def zeroed(layer: Layer) -> Layer:
@@ -232,9 +255,7 @@ class UNet(nn.Module):
         self.time = nn.Sequential(
             nn.Linear(config.channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        self.stem = nn.Sequential(
-            nn.PixelUnshuffle(config.patch), nn.Conv2d(config.in_channels * pixels, width, 3, padding=1)
-        )
+        self.stem = nn.Sequential(nn.Identity(), PatchConv(config.in_channels, width, config.patch))
         self.head = nn.Sequential(
             Norm(width),
             nn.SiLU(),

@@ -5,9 +5,8 @@ to multiply it: a veil y = a·x + b is undone by x = y / a − b / a, both smoot
 from collections.abc import Sequence
 
 from torch import Tensor
-from torch.nn import functional as F
 
-from unclouded.models.light import LightNet
+from unclouded.models.light import LightNet, at_full_resolution
 from unclouded.models.padding import crop, pad_to_multiple
 from unclouded.models.unet import LastConv, zeroed
 
@@ -31,10 +30,8 @@ class Light(LightNet):
 
     def forward(self, y: Tensor) -> Tensor:
         padded = pad_to_multiple(y, self.multiple)
-        h = self.features(2 * padded - 1)
-        restored = padded + F.pixel_shuffle(self.head(h), 2)
-        if self.gain is not None:
-            restored = restored + F.pixel_shuffle(self.gain(h), 2) * (padded - 0.5)
+        r, g = at_full_resolution(self.features(2 * padded - 1), self.head, self.gain)
+        restored = padded + r if g is None else padded + r + g * (padded - 0.5)
         restored = crop(restored, y.shape[-2], y.shape[-1])
         # Training needs gradients beyond the range too; only what leaves the network for use is clamped.
         return restored if self.training else restored.clamp(0, 1)
