@@ -14,9 +14,10 @@ from torch import Tensor
 
 from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
+from unclouded.scenes.opening import open_scene
 from unclouded.scenes.partial import Partial
 from unclouded.scenes.probe import sample, sample_windows
-from unclouded.scenes.raster import RasterScene, open_scene
+from unclouded.scenes.raster import RasterScene
 from unclouded.scenes.tiles import Window
 
 HEIGHT, WIDTH = 330, 120

@@ -1,7 +1,8 @@
-"""The rooms of docs/design.md: a module imports from its own layer and those below, never from above."""
+"""The rooms of docs/design.md: a module imports from its own layer and those below, never from above or in circles."""
 
 import ast
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import unclouded
@@ -14,7 +15,7 @@ LAYERS = (
     {"scenes"},
     {"models"},
     {"datasets", "many_scenes", "report_html", "scene_options", "shared_tiles"},
-    {"strips", "scene_plan", "scene_budget", "scene_report", "finished_rows"},
+    {"strips", "scene_plan", "scene_budget", "scene_report", "finished_rows", "restore_array"},
     {"restore", "restore_scene"},
     {"evaluation"},
     {"training"},
@@ -43,6 +44,16 @@ def test_nothing_is_imported_from_above() -> None:
         for name in names:
             package, *parts = name.split(".")
             assert package != "unclouded" or LEVEL[parts[0]] <= LEVEL[own], f"{path} imports {name} from above"
+
+
+def test_no_modules_import_each_other() -> None:
+    files = dict(modules())
+    named = {".".join(("unclouded", *path.relative_to(SOURCES).with_suffix("").parts)): path for path in files}
+    graph = {
+        name: {n for found in files[path] for n in (found, found.rpartition(".")[0]) if n in named and n != name}
+        for name, path in named.items()
+    }
+    assert len(list(TopologicalSorter(graph).static_order())) == len(named)  # raises CycleError, which names them
 
 
 def test_the_mathematics_knows_no_models() -> None:

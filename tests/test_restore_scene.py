@@ -10,7 +10,8 @@ import torch
 from restorer_double import DTYPES, Double, local, numbers
 from scene_files import read, write_tif
 from unclouded.errors import UncloudedError
-from unclouded.restore_scene import restore_array, restore_scene
+from unclouded.restore_array import restore_array
+from unclouded.restore_scene import restore_scene
 
 
 @pytest.mark.parametrize("dtype", DTYPES)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from unclouded.restore_scene import restore_array
+from unclouded.restore_array import restore_array
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.tiles import TileGrid
 

@@ -23,7 +23,7 @@ from unclouded.scene_plan import choose_model
 from unclouded.scenes.country import Style
 from unclouded.scenes.failures import writing
 from unclouded.scenes.landscape import BANDS, landscape
-from unclouded.scenes.raster import open_scene
+from unclouded.scenes.opening import open_scene
 from unclouded.scenes.simulate import Sun, simulate_clouds
 
 SCENE_CRS = CRS.from_epsg(32632)  # UTM 32N; the corner lies in upper Bavaria

@@ -18,6 +18,7 @@ from unclouded.models.card import ModelCard
 from unclouded.models.padding import crop, pad_to_multiple, with_margin, without_margin
 from unclouded.models.reference import reference_mean
 from unclouded.models.scales import joined, pyramid
+from unclouded.restore_array import restore_array
 from unclouded.sampling import SPREAD_WINDOW, Sampling
 
 if TYPE_CHECKING:
@@ -306,8 +307,6 @@ class Restorer:
         """Restore one image of any size: array or tensor, [H, W, C] or [C, H, W] (the axis with as many entries as the
         model has bands; the last for arrays, the first for tensors, if both do). Integers are sensor units (the card's
         BandSet), floats are in [0, 1]. The answer is of the same kind, layout and dtype."""
-        from unclouded.restore_scene import restore_array
-
         is_tensor = isinstance(cloudy, Tensor)
         image = cloudy.detach().cpu().numpy() if is_tensor else np.asarray(cloudy)
         axis = self._band_axis(image.shape, prefer=0 if is_tensor else -1)

@@ -12,16 +12,12 @@ from typing import Any
 
 import numpy as np
 import rasterio
-from rasterio.enums import ColorInterp
 
-from unclouded.errors import UsageError
 from unclouded.finished_rows import CLASS_NAMES, Finished, as_it_is, store
-from unclouded.sampling import Sampling
 from unclouded.scene_budget import ScenePlan, fit, memory, parse_size, warm_up
-from unclouded.scene_options import OVERLAP, SceneOptions, SceneReport
+from unclouded.scene_options import SceneOptions, SceneReport
 from unclouded.scene_plan import (
     AUTO,
-    batch_size,
     choose_model,
     chosen_sampling,
     has_mask_file,
@@ -33,16 +29,14 @@ from unclouded.scene_plan import (
     plan,
     products_of,
     run_identity,
-    tile_grid,
 )
 from unclouded.scene_report import write_scene_report
 from unclouded.scenes.auto_mask import HALO, auto_masked
-from unclouded.scenes.bands import DnRange
-from unclouded.scenes.compose import Rows, compose
+from unclouded.scenes.compose import Rows
 from unclouded.scenes.failures import NoRoomError
 from unclouded.scenes.masks import FileMask
+from unclouded.scenes.opening import open_scene
 from unclouded.scenes.partial import Layer, Partial, earlier_plan, partial_folder
-from unclouded.scenes.pictures import ArrayScene, array_info
 from unclouded.scenes.preview import check_preview, shown_bands
 from unclouded.scenes.probe import facts, passed_through
 from unclouded.scenes.products import (
@@ -50,7 +44,7 @@ from unclouded.scenes.products import (
     write_products,
 )
 from unclouded.scenes.provenance import condition_tags, provenance_tags
-from unclouded.scenes.raster import CACHE_BYTES, Array, cache_bytes, open_scene
+from unclouded.scenes.raster import CACHE_BYTES, cache_bytes
 from unclouded.scenes.stac import acquired, check_pystac, write_stac
 from unclouded.scenes.targets import check_targets
 from unclouded.shared_tiles import SharedTiles
@@ -207,36 +201,6 @@ def _common(src: str, dst: Path, job: Job, options: SceneOptions) -> dict[str, A
         "overlap": options.overlap,
         "files": {"output": str(dst), **{o.lstrip("-"): str(p) for o, p in options.outputs(dst).items()}},
     }
-
-
-def restore_array(
-    image: Array, restorer: RestorerLike, *, sampling: Sampling | None = None, tile: int | None = None
-) -> Array:
-    """Restore an image [C, H, W] in memory, C the model's bands in order; the same dtype comes back.
-
-    Integers are sensor numbers, by the default range of their dtype (see scenes/bands.py); floats are in [0, 1].
-    """
-    if not image.size:
-        raise UsageError(f"An image of shape {image.shape} has no pixels. Give one of at least 1 × 1.")
-    bands = restorer.bands
-    dn_range = DnRange(low=(0.0,) * len(bands), high=(1.0,) * len(bands))
-    if image.dtype.kind in "ui":
-        dn_range = bands.dn_range(image.dtype)
-    info = array_info("the image", "raster", image, (ColorInterp.undefined,) * len(bands))
-    overlap = OVERLAP if tile is None else tile // 4
-    grid = tile_grid(info, sampling or chosen_sampling(restorer, SceneOptions()), tile, overlap)
-    job = Job(
-        scene=ArrayScene(image, info),
-        restorer=restorer,
-        sampling=sampling,
-        bands=tuple(range(1, len(bands) + 1)),
-        dn_range=dn_range,
-        fill=np.full(len(bands), 0.5, np.float32),
-        grid=grid,
-        batch_size=batch_size(restorer, grid),
-    )
-    rows = [compose(r.cloudy, r.layers["clear"], job.bands, dn_range, info.nodata) for r in restored_rows(job)]
-    return np.concatenate(rows, axis=1)
 
 
 def _check(src: str, dst: Path, options: SceneOptions) -> None:

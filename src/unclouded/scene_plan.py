@@ -20,10 +20,11 @@ from unclouded.scenes.cloud_detector import CloudMask, l1c_bands, load_detector
 from unclouded.scenes.conditions import Condition, FurtherDate, Radar, radar_bands
 from unclouded.scenes.masks import Distance, FileMask
 from unclouded.scenes.names import without_secrets
+from unclouded.scenes.opening import open_scene
 from unclouded.scenes.probe import bands_by_name, facts, find_range, match_bands, sample
 from unclouded.scenes.products import MASK, UNCERTAINTY, WEIGHTS, Product, layer_product, scene_product
 from unclouded.scenes.provenance import file_facts, model_digest
-from unclouded.scenes.raster import Scene, SceneInfo, open_scene
+from unclouded.scenes.raster import Scene, SceneInfo
 from unclouded.scenes.same_grid import on_grid
 from unclouded.scenes.stretch import parse_stretch, stretched_range
 from unclouded.scenes.tiles import TileGrid

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from unclouded.datasets.pairs import read_image
+from unclouded.datasets.images import read_image
 from unclouded.models.authors import import_checkpoint
 from unclouded.models.authors_files import read_state
 from unclouded.models.priors.spagan import SPAGAN, FourDirections

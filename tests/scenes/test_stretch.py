@@ -15,7 +15,7 @@ from unclouded.errors import UncloudedError, UsageError
 from unclouded.restore_scene import restore_scene
 from unclouded.scenes import stretch
 from unclouded.scenes.bands import BandSet
-from unclouded.scenes.raster import open_scene
+from unclouded.scenes.opening import open_scene
 from unclouded.scenes.stretch import parse_stretch, stretched_range
 
 

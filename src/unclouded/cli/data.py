@@ -103,7 +103,8 @@ def _check_known(directory: Path, dataset: str, quick: bool) -> dict[str, Any]:
 
 
 def _check(directory: Path, dataset: str | None, split: str | None, quick: bool) -> dict[str, Any]:
-    from unclouded.datasets.pairs import check_pairs, copies
+    from unclouded.datasets.pairs import check_pairs
+    from unclouded.datasets.problems import copies
 
     pairs, problems = check_pairs(directory, split, dataset, pixels=not quick)
     return {"pairs": {"all": len(pairs)}, "problems": problems, "missing": [], "copies": [] if quick else copies(pairs)}

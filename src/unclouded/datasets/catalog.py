@@ -15,7 +15,8 @@ import yaml
 from pydantic import BaseModel, ConfigDict
 
 from unclouded.datasets import layouts, splits
-from unclouded.datasets.pairs import Pair, copies, pixel_problems
+from unclouded.datasets.pair import Pair
+from unclouded.datasets.problems import copies, pixel_problems
 from unclouded.errors import UncloudedError, UsageError
 
 

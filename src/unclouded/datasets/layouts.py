@@ -11,7 +11,8 @@ import rasterio
 import rasterio.errors
 
 from unclouded.datasets.images import unreadable
-from unclouded.datasets.pairs import Pair, list_images, match_folders, natural
+from unclouded.datasets.matching import list_images, match_folders, natural
+from unclouded.datasets.pair import Pair
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.text_files import read_text
 

@@ -22,7 +22,9 @@ from rasterio.errors import RasterioError
 from rasterio.transform import Affine
 
 from unclouded.datasets.images import RASTERS, read_image, write_tiff
-from unclouded.datasets.pairs import CLEAR_FOLDER, CLOUDY_FOLDER, MANIFEST, list_images, natural
+from unclouded.datasets.manifest import MANIFEST
+from unclouded.datasets.matching import list_images, natural
+from unclouded.datasets.pairs import CLEAR_FOLDER, CLOUDY_FOLDER
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.landscape import BANDS as LANDSCAPE_BANDS
 from unclouded.scenes.landscape import landscape

@@ -14,8 +14,6 @@ from unclouded.scenes.failures import make_folder, writing
 if TYPE_CHECKING:
     from unclouded.datasets.pairs import Pair
     from unclouded.diffusion.samplers import Step
-    from unclouded.evaluation.cells import Cell
-    from unclouded.evaluation.costs import Cost
     from unclouded.evaluation.metrics import Protocol
     from unclouded.restore import Restorer
     from unclouded.sampling import Sampling
@@ -59,7 +57,7 @@ def x0_over_steps(restorer: "Restorer", pair: "Pair", sampling: "Sampling", out:
         for name, run in runs.items()
         for step in run
     ]
-    figure = _figure(1.6 * columns, 3.6)
+    figure = new_figure(1.6 * columns, 3.6)
     axes = figure.subplots(2, columns, squeeze=False)
     for line, (name, run) in zip(axes, runs.items(), strict=True):
         for axis, k in zip(line, np.linspace(0, len(run) - 1, columns).round().astype(int), strict=True):
@@ -76,7 +74,7 @@ def weight_map(restorer: "Restorer", pair: "Pair", sampling: "Sampling", out: Pa
     y = to_unit(pair.read_cloudy(), restorer.bands)
     height, width = y.shape[1:]
     chosen = [steps[0], steps[len(steps) // 2], steps[-1]]
-    figure = _figure(8.4, 2.3)
+    figure = new_figure(8.4, 2.3)
     axes = figure.subplots(1, 4)
     _show(axes[0], y, "cloudy")
     rows = []
@@ -95,7 +93,7 @@ def mean_weights(restorer: "Restorer", pairs: "Sequence[Pair]", sampling: "Sampl
         [[float(s.w.float().mean()) for s in _with_weights(restorer, pair, sampling)] for pair in pairs], axis=0
     )
     times = [step.t for step in _with_weights(restorer, pairs[0], sampling)]
-    figure = _figure(4.2, 3)
+    figure = new_figure(4.2, 3)
     axis = figure.subplots()
     axis.plot(times, means, marker="o", markersize=3)
     axis.invert_xaxis()
@@ -130,7 +128,7 @@ def metrics_over_floor(
         found.append(summarise(list(evaluate(method, pairs, protocol, more=more))))
     labels = {"psnr": "PSNR / dB", "ssim": "SSIM", "gradient_ratio": "gradient ratio", "lpips": "LPIPS"}
     names = [name for name in labels if name in found[0]]
-    figure = _figure(3 * len(names), 2.8)
+    figure = new_figure(3 * len(names), 2.8)
     for axis, name in zip(figure.subplots(1, len(names)), names, strict=True):
         axis.plot(etas, [scores[name].mean for scores in found], marker="o", markersize=3)
         axis.set(xlabel="η", ylabel=labels[name])
@@ -138,43 +136,6 @@ def metrics_over_floor(
         [f"{eta:g}", *(f"{scores[name].mean:.6f}" for name in names)] for eta, scores in zip(etas, found, strict=True)
     ]
     return _save(figure, out, "fig11", ["eta", *names], rows)
-
-
-def score_bars(cells: "Sequence[Cell]", title: str, path: Path) -> Path:
-    """A table as a figure: PSNR of each method and its 95 % interval, a group of bars per data set."""
-    figure = _figure(9, 1 + 0.28 * len(cells))
-    axis = figure.subplots()
-    names = [
-        f"{cell.method}, {cell.data}" + (f", {cell.shrink}×{cell.shrink} pixels" if cell.shrink > 1 else "")
-        for cell in cells
-    ]
-    scores = [[cell.values["psnr"][key] for key in ("mean", "low", "high")] for cell in cells]
-    means, low, high = np.array(scores, dtype=float).T
-    axis.barh(range(len(cells)), means, xerr=np.maximum((means - low, high - means), 0), capsize=2)
-    axis.set(
-        yticks=range(len(cells)), yticklabels=names, xlabel="PSNR / dB, 95 % interval over the images", title=title
-    )
-    axis.invert_yaxis()
-    figure.savefig(path, dpi=120)
-    return path
-
-
-def cost_bars(rows: "Sequence[Cost]", title: str, path: Path) -> Path:
-    """Table X as a figure: parameters, operations and speed of each method, on logarithmic axes."""
-    figure = _figure(11, 1.2 + 0.3 * len(rows))
-    axes = figure.subplots(1, 3, sharey=True)
-    columns = {
-        "parameters / M": [row.parameters / 1e6 for row in rows],
-        "GMAC an image": [row.gmac for row in rows],
-        "images / s": [row.images_per_second for row in rows],
-    }
-    for axis, (label, values) in zip(axes, columns.items(), strict=True):
-        axis.barh(range(len(rows)), values)
-        axis.set(yticks=range(len(rows)), yticklabels=[row.method for row in rows], xlabel=label, xscale="log")
-    axes[0].invert_yaxis()
-    figure.suptitle(title)
-    figure.savefig(path, dpi=120)
-    return path
 
 
 def unit(x: Any, size: tuple[int, ...]) -> Array:
@@ -192,7 +153,8 @@ def _with_weights(restorer: "Restorer", pair: "Pair", sampling: "Sampling") -> "
     return steps
 
 
-def _figure(width: float, height: float) -> Any:
+def new_figure(width: float, height: float) -> Any:
+    """An empty figure of matplotlib's, in inches. Raises UsageError where that is not installed."""
     try:
         from matplotlib.figure import Figure
     except ImportError as reason:

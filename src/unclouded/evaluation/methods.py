@@ -100,7 +100,7 @@ class Model(_OfRestorer):
         if not self.use_prior:
             restorer, sampling = without_prior(restorer, sampling)
         if self.frames == 1 and not self.sar and cloudy.shape[-2] * cloudy.shape[-1] > WHOLE_PIXELS:
-            from unclouded.restore_scene import restore_array
+            from unclouded.restore_array import restore_array
 
             tiled = [restore_array(image, restorer, sampling=sampling) for image in cloudy]
             return Output(np.stack(tiled).astype(np.float32))

@@ -5,7 +5,10 @@ from collections.abc import Iterator, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+import numpy as np
+
 from unclouded.evaluation.cells import NOT_RUN, Cell
+from unclouded.evaluation.figures import new_figure
 from unclouded.evaluation.paper import Table, published
 from unclouded.scenes.failures import make_folder, writing
 
@@ -25,15 +28,33 @@ def write(table: Table, cells: Sequence[Cell], protocol: str, out: Path) -> dict
     paths = write_rows(out, table.name, table.title, " ".join(sentences), [header, *rows])
     measured = [cell for cell in cells if cell.values]
     if measured and find_spec("matplotlib"):
-        from unclouded.evaluation.figures import score_bars
-
-        paths["png"] = score_bars(measured, table.title, out / f"{table.name}.png")
+        paths["png"] = _score_bars(measured, table.title, out / f"{table.name}.png")
     return paths
 
 
 def lacking(cells: Sequence[Cell]) -> list[str]:
     """Why metrics are absent, and where to get what they need: each sentence once."""
     return list(dict.fromkeys(sentence for cell in cells for _, sentence in cell.lacking))
+
+
+def _score_bars(cells: Sequence[Cell], title: str, path: Path) -> Path:
+    """A table as a figure: PSNR of each method and its 95 % interval, a group of bars per data set."""
+    figure = new_figure(9, 1 + 0.28 * len(cells))
+    axis = figure.subplots()
+    names = [
+        f"{cell.method}, {cell.data}" + (f", {cell.shrink}×{cell.shrink} pixels" if cell.shrink > 1 else "")
+        for cell in cells
+    ]
+    scores = [[cell.values["psnr"][key] for key in ("mean", "low", "high")] for cell in cells]
+    means, low, high = np.array(scores, dtype=float).T
+    axis.barh(range(len(cells)), means, xerr=np.maximum((means - low, high - means), 0), capsize=2)
+    axis.set(
+        yticks=range(len(cells)), yticklabels=names, xlabel="PSNR / dB, 95 % interval over the images", title=title
+    )
+    axis.invert_yaxis()
+    with writing(path):
+        figure.savefig(path, dpi=120)
+    return path
 
 
 def _texts(table: Table, cell: Cell) -> Iterator[str]:

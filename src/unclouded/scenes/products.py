@@ -15,6 +15,7 @@ import numpy as np
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.compose import NODATA
 from unclouded.scenes.failures import writing
+from unclouded.scenes.opening import open_scene
 from unclouded.scenes.output import (
     custom_domains,
     layer_info,
@@ -27,7 +28,7 @@ from unclouded.scenes.output import (
 from unclouded.scenes.partial import Layer
 from unclouded.scenes.pictures import PictureScene, check_picture, write_picture
 from unclouded.scenes.preview import write_preview
-from unclouded.scenes.raster import Array, Kind, Scene, SceneInfo, open_scene
+from unclouded.scenes.raster import Array, Kind, Scene, SceneInfo
 from unclouded.scenes.tiles import Window
 
 SCENE, UNCERTAINTY, WEIGHTS, MASK = "scene", "uncertainty", "weights", "mask"

@@ -1,12 +1,11 @@
 """Scenes on disk, read by windows: what a scene is (`SceneInfo`) and rasters that GDAL reads (`RasterScene`).
 
-Pictures (PNG, JPEG, WebP) are in `pictures.py`; `open_scene` chooses. Pixels are DN in the file's dtype, [C, H, W].
+Pictures (PNG, JPEG, WebP) are in `pictures.py`; `opening.py` chooses. Pixels are DN in the file's dtype, [C, H, W].
 """
 
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -22,7 +21,6 @@ from rasterio.errors import NotGeoreferencedWarning
 from unclouded.errors import UncloudedError
 from unclouded.scenes.bands import fits
 from unclouded.scenes.failures import reading
-from unclouded.scenes.names import is_address
 from unclouded.scenes.tiles import Window
 
 Array = NDArray[Any]
@@ -96,23 +94,6 @@ class Scene(Protocol):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None: ...
-
-
-def open_scene(name: str | Path) -> Scene:
-    """Open a picture or raster for reading; use it as a context manager.
-
-    Raises UncloudedError, with what to do, for what is missing, not an image, damaged, or not made of 1–16 bands of one
-    numeric type.
-    """
-    from unclouded.scenes.pictures import PictureScene, picture_kind
-
-    name = str(name)
-    if not is_address(name):
-        with reading(name):
-            if Path(name).is_dir():
-                raise IsADirectoryError
-    kind = picture_kind(name)
-    return PictureScene(name, kind) if kind else RasterScene(name)
 
 
 class RasterScene:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from unclouded.datasets.pairs import MANIFEST
+from unclouded.datasets.manifest import MANIFEST
 from unclouded.datasets.preparing.writing import KINDS
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.scenes.failures import writing
