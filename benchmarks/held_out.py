@@ -3,9 +3,10 @@
     python benchmarks/held_out.py --data ../shared/data --out runs/held_out
 
 Writes the pair folders half_metre (RGB, 0.5 m, Nepal; CC-BY 4.0) and rgbn (R, G, B, NIR, 1 m; public domain) from the
-lowest quarter of each scene, whose rest is trained on, unseen_place (RGB, 0.5 m, Atlanta; CC-BY-SA 4.0) from all of a
-scene, landscapes (R, G, B, NIR, generated), and sentinel2: real clouds, the 18 different quarters of the SEN12MS-CR
-pairs of sen12mscr-val (R, G, B, NIR, 10 m; CC-BY 4.0). They hold images of others: leave them out of the repository.
+lowest quarter of each scene, whose rest is trained on, unseen_place (RGB, 0.5 m, Atlanta; CC-BY-SA 4.0) and, for models
+with near infrared, unseen_rgbn (R, G, B, NIR, 0.5 m, Rotterdam; CC-BY-SA 4.0) from all of a scene, landscapes (R, G, B,
+NIR, generated), and sentinel2: real clouds, the 18 different quarters of the SEN12MS-CR pairs of sen12mscr-val (R, G,
+B, NIR, 10 m; CC-BY 4.0). They hold images of others: leave them out of the repository.
 """
 
 import argparse
@@ -19,6 +20,7 @@ from rasterio.windows import Window
 
 from unclouded.datasets.images import write_tiff
 from unclouded.datasets.pairs import read_pairs
+from unclouded.datasets.preparing.pansharpen import open_sharpened
 from unclouded.datasets.simulated import SimulationOptions, simulate_pairs
 from unclouded.scenes.bands import TCI_REFLECTANCE
 
@@ -51,6 +53,15 @@ def lowest_rows(scene: Path, target: Path, first_share: float) -> None:
             strip.write(file.read(list(range(1, bands + 1)), window=window))
 
 
+def sharpened(scenes: Path, target: Path) -> None:
+    """SpaceNet 6 at 0.5 m as an 8-bit picture, each band between two percentiles; `rgbn` never saw it, `base` did."""
+    with open_sharpened(scenes / "spacenet6_ms_1m.tif", scenes / "spacenet6_pan_0.5m.tif") as scene:
+        dn = scene.read([3, 2, 1, 4])  # of blue, green, red, near infrared
+    low, high = np.percentile(dn, (2, 98), axis=(1, 2), keepdims=True)
+    shown = np.rint(255 * np.clip((dn - low) / (high - low), 0, 1)).astype(np.uint8)
+    write_tiff(target, shown, RGBN, transform=Affine.scale(0.5, -0.5))
+
+
 def sentinel2_pairs(data: Path, out: Path, step: int = 128) -> Path:
     """Real pairs as 8-bit pictures of 128×128 pixels, every `step` pixels, shown as Sentinel-2's true-colour images
     are; `out`. Neighbouring patches overlap, and no window is written twice."""
@@ -80,10 +91,13 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=32, help="pairs in each folder")
     options = parser.parse_args()
     clouds = SimulationOptions(size=256, per_image=options.pairs, gsd=0.5, seed=SEED)
-    for name, (scene, first) in SCENES.items():
+    for name, (scene, first) in {**SCENES, "unseen_rgbn": ("spacenet6.tif", 0.0)}.items():
         strips = options.out / f"{name}_strips"
         strips.mkdir(parents=True, exist_ok=True)
-        lowest_rows(options.data / "scenes" / scene, strips / scene, first)
+        if name in SCENES:
+            lowest_rows(options.data / "scenes" / scene, strips / scene, first)
+        else:
+            sharpened(options.data / "scenes", strips / scene)
         for stem, _ in simulate_pairs(options.out / name, clear=strips, options=clouds):
             print(name, stem)
     clouds = SimulationOptions(bands=RGBN, seed=SEED)

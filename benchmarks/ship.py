@@ -38,7 +38,7 @@ def lists(bands: int, data: Path, held_out: Path) -> dict[Path, list[str]]:
             held_out / "unseen_place": [],
             held_out / "sentinel2": ["--bands", "1,2,3"],
         }
-    return {held_out / name: [] for name in ("rgbn", "landscapes", "sentinel2")}
+    return {held_out / name: [] for name in ("rgbn", "landscapes", "sentinel2", "unseen_rgbn")}
 
 
 def calibrated(model: Path, folder: Path, chosen: list[str]) -> ModelCard:
