@@ -255,7 +255,7 @@ class UNet(nn.Module):
         self.time = nn.Sequential(
             nn.Linear(config.channels, embedding), nn.SiLU(), nn.Linear(embedding, embedding), nn.SiLU()
         )
-        self.stem = nn.Sequential(nn.Identity(), PatchConv(config.in_channels, width, config.patch))
+        self.stem = nn.Sequential(nn.Identity(), PatchConv(config.in_channels, width, config.patch))  # stem.1 in files
         self.head = nn.Sequential(
             Norm(width),
             nn.SiLU(),
