@@ -25,6 +25,10 @@ class Seconds(NamedTuple):
     clock: float
     processors: float  # steadier than the clock where other work runs
 
+    def of(self, parts: float) -> "Seconds":
+        """What one of so many equal parts took."""
+        return Seconds(self.clock / parts, self.processors / parts)
+
 
 def timed(function: Callable[[], Any]) -> Seconds:
     start = time.perf_counter(), time.process_time()

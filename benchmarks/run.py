@@ -101,7 +101,7 @@ def main() -> None:
     print(evaluation.table(result["evaluation"]), end="\n\n", flush=True)
     result["tiles"] = tiles(restorers, rates, options.data, options.rounds)
     if not options.quick:
-        result["scenes"] = scenes.measure(restorers[0], rounds=2)
+        result["scenes"] = scenes.measure(restorers[0], options.rounds)
         print(scenes.table(result["scenes"]))
     options.out.write_text(json.dumps(result, indent=1) + "\n")
     say(f"Stored in {options.out}.")

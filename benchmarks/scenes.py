@@ -1,14 +1,15 @@
 """Whole scenes: seconds per megapixel at 1, 4 and 16 MPix, and the cost of scenes cloudy in part or not at all.
 
-    python benchmarks/scenes.py [--model base] [--rounds 2]
+    python benchmarks/scenes.py [--model base] [--rounds 3]
 
-Tiles of 256 with an overlap of 64 fill these sides exactly; others also pay for a larger overlap of the last tile.
-A copy is what GDAL needs to read the same file and write it again, compressed alike.
+Sizes alternate, so that each is compared with the middle one of its own round. A copy is what GDAL
+needs to read the same file and write it again, compressed alike.
 """
 
 import argparse
 import json
 import tempfile
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +18,12 @@ import rasterio
 import rasterio.shutil
 from rasterio.transform import Affine
 
-from measuring import alternate, compared, shown, spread, timed, with_peak
+from measuring import alternate, compared, shown, spread, with_peak
 from tile import untrained
 from unclouded.restore import Restorer, load
 from unclouded.restore_scene import restore_scene
 
-SIDES = (1024, 1984, 4096)  # 5, 10 and 21 tiles
+SIDES = (1024, 1984, 4096)  # 2, 4 and 9 tiles of about 512 a side
 CLOUDY_SIDE = 1984
 COVERS = {"clear": 0.0, "10 % cloudy": 0.1, "cloudy": 1.0}
 
@@ -53,18 +54,26 @@ def disc(side: int, share: float) -> np.ndarray:
     return (everywhere | (rows**2 + cols**2 < share / np.pi * side**2)).astype(np.uint8)[None]
 
 
-def per_megapixel(restorer: Restorer, folder: Path) -> dict[str, Any]:
-    """One run of each size, the small one first once more to warm up."""
-    found: dict[str, Any] = {}
-    source = folder / "scene.tif"
-    for side in (SIDES[0], *SIDES):
-        write(source, picture(restorer.model.bands, side))
-        seconds, peak = with_peak(lambda: timed(lambda: run(restorer, source, folder)))
-        pixels = side**2 / 1e6
-        found[f"{pixels:.1f} MPix"] = {
-            "seconds_per_megapixel": seconds.clock / pixels,
-            "processor_seconds_per_megapixel": seconds.processors / pixels,
-            "peak_mb": peak,
+def per_megapixel(restorer: Restorer, folder: Path, rounds: int) -> dict[str, Any]:
+    """What a megapixel of each size takes, alone and over what one of the middle size takes in the same round."""
+    sources = {side: write(folder / f"{side}.tif", picture(restorer.model.bands, side)) for side in SIDES}
+    peaks: dict[int, list[float]] = {side: [] for side in SIDES}
+
+    def restore(side: int) -> None:
+        _, peak = with_peak(lambda: run(restorer, sources[side], folder))
+        peaks[side] += [] if peak is None else [peak]
+
+    run(restorer, sources[SIDES[0]], folder)  # warms up
+    taken = alternate({str(side): partial(restore, side) for side in SIDES}, rounds)
+    per = {side: [s.of(side**2 / 1e6) for s in taken[str(side)]] for side in SIDES}
+    found = {}
+    for side in SIDES:
+        of_middle = compared(per[side], per[SIDES[1]])
+        found[f"{side**2 / 1e6:.1f} MPix"] = {
+            "seconds": spread([s.clock for s in per[side]]),
+            "processor_seconds": spread([s.processors for s in per[side]]),
+            "of_middle": {"clock": of_middle["ratio"], "processors": of_middle["processor_ratio"]},
+            "peak_mb": max(peaks[side], default=None),
         }
     return found
 
@@ -101,27 +110,26 @@ def run(restorer: Restorer, source: Path, folder: Path, **options: Any) -> None:
     restore_scene(source, folder / "out.tif", model=restorer, overwrite=True, **options)
 
 
-def measure(restorer: Restorer, rounds: int = 2) -> dict[str, Any]:
+def measure(restorer: Restorer, rounds: int = 3) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        return {"size": per_megapixel(restorer, folder), "cloud": only_where_cloudy(restorer, folder, rounds)}
+        return {"size": per_megapixel(restorer, folder, rounds), "cloud": only_where_cloudy(restorer, folder, rounds)}
 
 
 def table(result: dict[str, Any]) -> str:
     size, cloud = result["size"], result["cloud"]
-    middle = list(size.values())[1]["processor_seconds_per_megapixel"]
-    lines = ["scenes, balanced"]
+    lines = ["scenes, balanced; min median max"]
     for name, row in size.items():
         peak = "" if row["peak_mb"] is None else f", peak + {row['peak_mb']:.0f} MB"
-        per = row["processor_seconds_per_megapixel"]
+        clock, processors = (shown(row["of_middle"][by]) for by in ("clock", "processors"))
         lines.append(
-            f"  {name:>9}: {row['seconds_per_megapixel']:.2f} s / MPix, {per:.2f} in processor time, "
-            f"{per / middle:.2f} of the middle size's{peak}"
+            f"  {name:>9}: {shown(row['seconds'])} s / MPix, {shown(row['processor_seconds'])} in processor time; "
+            f"of the middle size's {clock}, {processors} in processor time{peak}"
         )
     for what, key in (("clear scene", "clear_to_copy"), ("10 % cloudy one", "tenth_to_cloudy")):
         other = "its copy" if "copy" in key else "a cloudy one"
         lines.append(
-            f"  a {what} takes {shown(cloud[key]['clock'])} (min median max) of {other}, "
+            f"  a {what} takes {shown(cloud[key]['clock'])} of {other}, "
             f"{shown(cloud[key]['processors'])} in processor time"
         )
     return "\n".join(lines)
@@ -130,7 +138,7 @@ def table(result: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", help="a shipped model's name or a file; untrained weights if not given")
-    parser.add_argument("--rounds", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     result = measure(load(options.model) if options.model else untrained(), options.rounds)
     print(table(result))

@@ -86,7 +86,7 @@ def test_only_tiles_whose_core_has_cloud_are_restored(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("compiled", "origins", "shapes"),
     [
-        (False, [(154, 0), (4, 504)], [(1, 3, 222, 121), (1, 3, 193, 196)]),
+        (False, [(160, 0), (16, 508)], [(1, 3, 208, 112), (1, 3, 176, 192)]),
         (True, [(0, 0), (0, 380)], [(2, 3, 420, 420)]),
     ],
 )

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import takewhile
+from math import ceil
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -28,7 +29,7 @@ from unclouded.scenes.compose import Cloudy, Rows
 from unclouded.scenes.conditions import Condition, shown
 from unclouded.scenes.probe import data_mask
 from unclouded.scenes.raster import Array, Mask, Scene, sample_valid
-from unclouded.scenes.tiles import TileGrid, Window
+from unclouded.scenes.tiles import BLOCK, TileGrid, Window
 from unclouded.shared_tiles import SharedTiles
 
 Float32 = NDArray[np.float32]
@@ -275,8 +276,8 @@ def _restore_tiles(job: Job, strip: Strip, tiles: Sequence[Window], shared: Shar
 
 
 def _part(job: Job, strip: Window, cloudy: Cloudy, tile: Window) -> Window:
-    """What the model sees of a tile: all that is to be replaced in it, and CONTEXT pixels around; of a compiled model,
-    which would be compiled anew for each size, the whole tile."""
+    """What the model sees of a tile: all that is to be replaced in it, and about CONTEXT pixels around; of a compiled
+    model, which would be compiled anew for each size, the whole tile."""
     if cloudy.opacity is None or getattr(job.restorer, "compiled", False):
         return tile
     marked = cloudy.opacity[:, _cols(tile, strip.col)] > 0
@@ -286,8 +287,10 @@ def _part(job: Job, strip: Window, cloudy: Cloudy, tile: Window) -> Window:
 
 
 def _widened(places: NDArray[np.intp], size: int) -> tuple[int, int]:
-    """From CONTEXT before the first place to CONTEXT after the last, along an axis of `size`."""
-    return max(0, int(places[0]) - CONTEXT), min(size, int(places[-1]) + 1 + CONTEXT)
+    """From CONTEXT before the first place to CONTEXT after the last, or less than a BLOCK fewer, so that both are where
+    blocks begin; along an axis of `size`."""
+    first, last = int(places[0]) - CONTEXT, int(places[-1]) + 1 + CONTEXT
+    return max(0, BLOCK * ceil(first / BLOCK)), min(size, last - last % BLOCK)
 
 
 def _of_one_shape(windows: Sequence[Window]) -> list[Window]:

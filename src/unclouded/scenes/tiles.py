@@ -14,6 +14,8 @@ from math import ceil
 
 from unclouded.errors import UsageError
 
+BLOCK = 16  # networks need not pad sides that are multiples of it
+
 
 @dataclass(frozen=True)
 class Window:
@@ -50,9 +52,9 @@ def starts(size: int, tile: int, overlap: int) -> tuple[int, ...]:
 
 def even_side(size: int, tile: int, overlap: int) -> int:
     """The side of the tiles that divide an axis evenly: as near to `tile` as a whole number of tiles comes; from two on
-    a multiple of 16, which networks need not pad."""
+    a multiple of BLOCK."""
     n = max(1, round((size - overlap) / (tile - overlap)))
-    return size if n == 1 else min(size, 16 * ceil((size + (n - 1) * overlap) / (16 * n)))
+    return size if n == 1 else min(size, BLOCK * ceil((size + (n - 1) * overlap) / (BLOCK * n)))
 
 
 @dataclass(frozen=True)
