@@ -2,8 +2,8 @@
 
     python benchmarks/scenes.py [--model base] [--rounds 3]
 
-Sizes alternate, so that each is compared with the middle one of its own round. A copy is what GDAL
-needs to read the same file and write it again, compressed alike.
+Sizes alternate, so that each is compared with the middle one of its own round. A copy is what GDAL needs to read the
+same file and write it again, compressed alike.
 """
 
 import argparse
