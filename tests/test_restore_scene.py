@@ -114,6 +114,19 @@ def test_the_model_sees_the_cloud_and_what_is_around_it(
     assert np.abs(read(tmp_path / "out.tif").astype(int) - expected).max() <= 1
 
 
+def test_what_the_model_sees_reaches_to_the_tiles_end_where_the_cloud_does(tmp_path: Path) -> None:
+    pixels, mask = np.maximum(numbers((3, 420, 800), "uint8"), 1), np.zeros((1, 420, 800), np.uint8)
+    mask[0, 419, 799] = 1  # 420 is no multiple of 16
+    double = Double(local)
+    restore_scene(
+        write_tif(tmp_path / "in.tif", pixels), tmp_path / "out.tif", model=double, tile=420, overlap=40,
+        mask=write_tif(tmp_path / "mask.tif", mask),
+    )  # fmt: skip
+    assert double.origins == [(336, 716)]
+    expected = np.where(mask, np.rint(255 * (1 - (pixels / 255) ** 2)), pixels)
+    assert np.abs(read(tmp_path / "out.tif").astype(int) - expected).max() <= 1
+
+
 def test_a_tile_may_hold_only_the_fading_edge_of_a_cloud(tmp_path: Path) -> None:
     pixels = np.maximum(numbers((3, 32, 104), "uint8"), 1)  # tiles of 32 at 0, 24, 48, 72; cores meet at 28, 52, 76
     mask = np.zeros((1, 32, 104), np.uint8)
