@@ -57,6 +57,11 @@ class Finished:
         self._job, self._partial = job, partial
         self.counts = Counter(partial.counts)
 
+    @property
+    def unchanged(self) -> bool:
+        """Whether all pixels are the scene's own."""
+        return not any(self.counts[CLASS_NAMES[made_of]] for made_of in (made.BLENDED, made.SYNTHESISED))
+
     def read(self, layer: str, window: Window) -> Array:
         """[bands, h, W] of a window of whole rows."""
         values = self._partial.read(layer, window.row, window.height)

@@ -107,7 +107,9 @@ def _restore(
             tags = provenance_tags(name, identity["model"][1], job.sampling, mask_said(job, options), src, partial.date)
             tags |= condition_tags(options.dates, options.sar)
             shown = shown_bands(job.restorer.bands, job.bands)
-            write_products(products, partial.folder, rows.read, job.scene, preview, shown, tags, options.cog)
+            write_products(
+                products, partial.folder, rows.read, job.scene, preview, shown, tags, options.cog, rows.unchanged
+            )
             counts = {what: rows.counts[what] for what in CLASS_NAMES.values()}
             if options.report is not None:
                 meaning = {} if uncertainty is None else {"uncertainty": uncertainty}

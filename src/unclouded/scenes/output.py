@@ -5,6 +5,7 @@ GDAL does not report every failed write (a full disk may go unnoticed until the 
 `WatchedFiles`. A Cloud Optimized GeoTIFF, which GDAL copies by itself, is read back and compared.
 """
 
+import shutil
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
@@ -103,6 +104,24 @@ def write_geotiff(
             files.check()  # the reason of what GDAL says, if it says anything
         if cog_resampling is not None:
             _make_cog(path, info, cog_resampling)
+
+
+def copy_geotiff(path: Path, source: Path, info: SceneInfo, rows: ReadRows) -> None:
+    """Write the scene `info` at `path` as a copy of the bytes of `source`, whose pixels it has, with its tags besides.
+
+    `rows` is asked for every row as `write_geotiff` does, so that a damaged `source` is noticed. Raises UncloudedError.
+    """
+    for window in _windows(info):
+        rows(window)
+    files = WatchedFiles()
+    with writing(path), warnings.catch_warnings():
+        warnings.simplefilter("ignore", NotGeoreferencedWarning)
+        shutil.copyfile(source, path)
+        try:
+            with rasterio.open(path, "r+", opener=files) as file:
+                file.update_tags(**info.tags.get("", {}))
+        finally:
+            files.check()
 
 
 def _make_cog(path: Path, info: SceneInfo, resampling: str) -> None:

@@ -17,6 +17,7 @@ from unclouded.scenes.compose import NODATA
 from unclouded.scenes.failures import writing
 from unclouded.scenes.opening import open_scene
 from unclouded.scenes.output import (
+    copy_geotiff,
     custom_domains,
     layer_info,
     output_kind,
@@ -28,7 +29,7 @@ from unclouded.scenes.output import (
 from unclouded.scenes.partial import Layer
 from unclouded.scenes.pictures import PictureScene, check_picture, write_picture
 from unclouded.scenes.preview import write_preview
-from unclouded.scenes.raster import Array, Kind, Scene, SceneInfo
+from unclouded.scenes.raster import Array, Kind, RasterScene, Scene, SceneInfo
 from unclouded.scenes.tiles import Window
 
 SCENE, UNCERTAINTY, WEIGHTS, MASK = "scene", "uncertainty", "weights", "mask"
@@ -81,14 +82,15 @@ def write_products(
     preview_bands: Sequence[int] = (),
     tags: Mapping[str, str] | None = None,
     cog: bool = False,
+    unchanged: bool = False,
 ) -> None:
     """Turn finished rows into files in `folder`, then move them to their final names, the scene last.
 
     `rows` is asked once for every row of every layer. `tags` say what made the files; `cog` makes every GeoTIFF a Cloud
-    Optimized one. Raises UncloudedError.
+    Optimized one; `unchanged` says that the restored scene has the pixels of `scene`. Raises UncloudedError.
     """
     tagged = [replace(product, info=_tagged(product.info, tags or {})) for product in products]
-    staged = [(_write(product, folder, rows, scene, cog), product.path) for product in tagged]
+    staged = [(_write(product, folder, rows, scene, cog, unchanged), product.path) for product in tagged]
     if preview is not None:
         picture = folder / f"preview{preview.suffix}"
         main = next(made for made, product in zip(staged, products, strict=True) if product.layer == SCENE)[0]
@@ -110,11 +112,13 @@ def _tagged(info: SceneInfo, tags: Mapping[str, str]) -> SceneInfo:
     return replace(info, tags={**info.tags, "": {**info.tags.get("", {}), **tags}})
 
 
-def _write(product: Product, folder: Path, rows: ReadLayer, scene: Scene, cog: bool) -> Path:
+def _write(product: Product, folder: Path, rows: ReadLayer, scene: Scene, cog: bool, unchanged: bool) -> Path:
     path = folder / f"{product.layer}{product.path.suffix or '.' + product.kind}"
     path.unlink(missing_ok=True)  # half of one, if the run was killed while it was written
     info = product.info
-    if product.kind == "raster":
+    if unchanged and not cog and product.layer == SCENE and (source := _copied_from(product, scene)):
+        copy_geotiff(path, source, info, lambda w: rows(SCENE, w))
+    elif product.kind == "raster":
         mask = scene.read_mask if info.internal_mask else None
         resampling = ("nearest" if product.layer == MASK else "average") if cog else None
         write_geotiff(path, info, lambda w: rows(product.layer, w), mask, resampling)
@@ -123,6 +127,10 @@ def _write(product: Product, folder: Path, rows: ReadLayer, scene: Scene, cog: b
         whole = rows(product.layer, Window(0, 0, info.height, info.width))
         write_picture(path, product.kind, np.ascontiguousarray(whole), extras)
     return path
+
+
+def _copied_from(product: Product, scene: Scene) -> Path | None:
+    return scene.geotiff if product.kind == "raster" and isinstance(scene, RasterScene) else None
 
 
 def _move(made: Path, final: Path) -> None:

@@ -6,6 +6,7 @@ Pictures (PNG, JPEG, WebP) are in `pictures.py`; `opening.py` chooses. Pixels ar
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Protocol, Self
 
@@ -21,6 +22,7 @@ from rasterio.errors import NotGeoreferencedWarning
 from unclouded.errors import UncloudedError
 from unclouded.scenes.bands import fits
 from unclouded.scenes.failures import reading
+from unclouded.scenes.names import is_address
 from unclouded.scenes.tiles import Window
 
 Array = NDArray[Any]
@@ -30,6 +32,7 @@ Kind = Literal["raster", "png", "jpeg", "webp"]
 MAX_BANDS = 16
 CACHE_BYTES = 64 << 20  # GDAL's block cache at least; its default is a share of the machine's memory
 MOST_CACHE_BYTES = 1 << 30
+CLASSIC_TIFF_BYTES = (1 << 32) - (1 << 20)  # beyond, there may be no room for tags
 # domains that GDAL makes by itself or that have a setter of their own
 OWN_DOMAINS = {"IMAGE_STRUCTURE", "DERIVED_SUBDATASETS", "SUBDATASETS", "RPC", "COLOR_PROFILE", "TIFF", "EXIF"}
 
@@ -109,6 +112,17 @@ class RasterScene:
         except BaseException:
             self._file.close()
             raise
+
+    @property
+    def geotiff(self) -> Path | None:
+        """The local GeoTIFF that is the whole scene and can take further tags. None if parts of it are in files beside,
+        if it may have no room for them, or if the order of its bytes makes it cloud-optimised, which they would undo.
+        """
+        file, path = self._file, Path(self.info.name)
+        if file.driver != "GTiff" or is_address(self.info.name) or file.files != [self.info.name]:
+            return None
+        optimised = file.tags(ns="IMAGE_STRUCTURE").get("LAYOUT") == "COG"
+        return None if optimised or path.stat().st_size > CLASSIC_TIFF_BYTES else path
 
     def read(self, window: Window, indexes: Sequence[int] | None = None) -> Array:
         with reading(self.info.name):
