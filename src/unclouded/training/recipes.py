@@ -55,10 +55,10 @@ _MIXED = (
     _THICK.model_copy(update={"path": "rice1/label", "split": "rice1-train", "weight": 0.03}),
     _THICK.model_copy(update={"path": "clear_s2_rgb", "weight": 0.03}),
 )
-_SHOWN = {"cloudless": 0.2, "varied": 0.5, "contrast": 0.4}
+_SHOWN = {"cloudless": 0.2, "varied": 0.8, "contrast": 0.8}
 _SIMULATED = (
     Source(kind="clear", path="clear_s2_rgb", weight=0.04, cloudless=0.2),
-    Source(kind="landscapes", count=96, gsd=(0.5, 1, 2, 5, 10), weight=0.05, cloudless=0.2, contrast=0.3),
+    Source(kind="landscapes", count=96, gsd=(0.5, 1, 2, 5, 10), weight=0.05, cloudless=0.2, contrast=0.6),
 )
 
 _NAIP = Source(kind="clear", path="scenes/naip_1m_rgbn.tif")
@@ -206,7 +206,7 @@ def base_rgbn() -> Recipe:
                 _SENTINEL2_SERIES.model_copy(update={"weight": 0.1} | _VARIED),
                 _SENTINEL2.model_copy(update={"weight": 0.1} | _RICE2_CLOUDS),
                 _SENTINEL2_SERIES.model_copy(update={"weight": 0.1} | _RICE2_CLOUDS),
-                _TOWNS,
+                _TOWNS.model_copy(update={"varied": 0.5, "contrast": 0.4}),
                 Source(kind="landscapes", count=64, gsd=(0.5, 1, 2, 5, 10), weight=0.05, cloudless=0.2, contrast=0.3),
             ),
             "validation": (
