@@ -29,9 +29,13 @@ def half_png(path: Path) -> Path:
 
 
 def no_data(path: Path) -> Path:
-    random_tif(path, nodata=0)
+    return black(path, "uint8", nodata=0)
+
+
+def black(path: Path, dtype: str, **profile: Any) -> Path:
+    random_tif(path, dtype=dtype, **profile)
     with rasterio.open(path, "r+") as file:
-        file.write(np.zeros((3, 60, 80), np.uint8))
+        file.write(np.zeros((3, 60, 80), dtype))
     return path
 
 
@@ -49,6 +53,8 @@ BAD_INPUTS = [
     (truncated_tif, "damaged or truncated", 1),
     (half_png, "damaged or truncated", 1),
     (no_data, "has no data", 1),
+    (lambda p: black(p, "uint16"), "is black.*-a_nodata 0", 1),
+    (lambda p: black(p, "float32"), "is black.*-a_nodata 0", 1),
     (palette, "gdal_translate -expand rgb", 1),
     (lambda p: random_tif(p, 2), r"wants 3 bands \(red, green, blue\).*has 2 bands.*--bands 1,2,2", 1),
     (lambda p: random_tif(p, 13, "uint16"), "has 13 bands.*--bands 1,2,3", 1),

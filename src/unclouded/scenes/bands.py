@@ -199,7 +199,7 @@ def check_fit(dn_range: DnRange, bands: BandSet, quantiles: Array, dtype: DTypeL
     """Refuse a scene whose numbers are evidently in another unit than `dn_range` assumes.
 
     `quantiles` [3, C]: median, 99.5 % quantile and maximum of the valid DN per model band. Raises UncloudedError that
-    says what was seen and that --range mends it. 8-bit scenes always fit.
+    says what was seen and what mends it. 8-bit scenes always fit.
     """
     dtype = np.dtype(dtype)
     if dtype.itemsize == 1:
@@ -208,6 +208,12 @@ def check_fit(dn_range: DnRange, bands: BandSet, quantiles: Array, dtype: DTypeL
     low, high = np.array(dn_range.low), np.array(dn_range.high)
     reflectance = bands.reflectance_at_255 / DISPLAY_MAX if bands.units == "display" else 1.0
     bright = PLAUSIBLE_REFLECTANCE / (reflectance * np.array(bands.high))  # in model units
+    if not np.any(quantiles):
+        raise UncloudedError(
+            "The scene is black: the numbers in the bands to restore are 0. If 0 stands for missing data, declare "
+            "it with gdal_edit.py -a_nodata 0; else choose other bands with --bands, or say with --range LOW,HIGH "
+            "which numbers are black and white."
+        )
     if dtype.kind in "ui" and largest.max() <= DISPLAY_MAX < high.min():
         raise _misfit(quantiles, dn_range, "that looks like 8-bit values", "0,255")
     if ((median - low) / (high - low) > bright).all():
