@@ -1,5 +1,6 @@
 """Pairs are matched by name and checked before use; what does not fit is named."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -170,7 +171,7 @@ def test_a_split_that_names_absent_images_is_refused(folder):
 
 def test_another_layout_says_what_was_looked_for(tmp_path):
     (tmp_path / "images").mkdir()
-    with pytest.raises(UsageError, match=r"has no cloud/ and label/ folders and no pairs\.csv; it holds images"):
+    with pytest.raises(UsageError, match=r"has neither .* nor cloudy/ and clear/ nor pairs\.csv; it holds images"):
         read_pairs(tmp_path)
     with pytest.raises(UncloudedError, match="There is no folder or CSV manifest"):
         read_pairs(tmp_path / "nowhere")
@@ -178,6 +179,18 @@ def test_another_layout_says_what_was_looked_for(tmp_path):
         (tmp_path / sub).mkdir()
     with pytest.raises(UncloudedError, match="holds no images"):
         read_pairs(tmp_path)
+
+
+def test_folders_may_be_named_as_the_manifest_names_its_columns(folder):
+    expected = [pair.stem for pair in read_pairs(folder)]
+    (folder / "cloud").rename(folder / "cloudy")
+    (folder / "label").rename(folder / "clear")
+    pairs = read_pairs(folder)
+    assert [pair.stem for pair in pairs] == expected
+    assert {(pair.cloudy.parent.name, pair.clear.parent.name) for pair in pairs} == {("cloudy", "clear")}
+    assert read_targets(folder) is None
+    shutil.rmtree(folder / "clear")
+    assert [stem for stem, _ in read_targets(folder)] == expected
 
 
 def test_two_files_of_one_stem_are_refused(folder):

@@ -196,6 +196,9 @@ def test_wrong_use_of_a_table(capsys, tmp_path, arguments, said):
     code, _, err = run(capsys, "table5", "--models", tmp_path, "--out", tmp_path, *arguments)
     assert code == 2
     assert said in err
+    absent = tmp_path / "absent"
+    assert run(capsys, "table5", "--models", absent, "--out", tmp_path / "out")[0] == 1
+    assert not (tmp_path / "out").exists()
     with pytest.raises(UsageError, match="no table 'table99'"):
         paper.get("table99")
 

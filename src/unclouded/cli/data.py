@@ -66,7 +66,10 @@ def _plain(value: Any) -> str:
 
 @data.command()
 @click.argument("directory", type=click.Path(path_type=Path))
-@click.option("--dataset", help="The data set whose layout this is; without it: cloud/ and label/, or a CSV.")
+@click.option(
+    "--dataset",
+    help="The data set whose layout this is; without it: cloud/ and label/, cloudy/ and clear/, or a CSV.",
+)
 @click.option("--split", help="Check only this part: its own name, a written list, or a file of stems.")
 @click.option("--quick", is_flag=True, help="Read the files' headers only, not every pixel.")
 @click.option("--json", "as_json", is_flag=True, help="Print as JSON on stdout.")

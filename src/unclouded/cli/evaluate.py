@@ -37,7 +37,12 @@ def _names(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 @click.option(
     "--model", default="base", show_default=True, help="A shipped model's name, a model file, or hf://OWNER/NAME."
 )
-@click.option("--data", type=click.Path(path_type=Path), required=True, help="Folder with cloud/ and label/, or a CSV.")
+@click.option(
+    "--data",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="Folder with cloud/ and label/, cloudy/ and clear/, or a CSV.",
+)
 @click.option("--split", help="A part of the data: its own (test), a written list (rice2-val), or a file of stems.")
 @click.option("--dataset", help="The known data set whose layout --data has (`unclouded data list`).")
 @click.option("--drop-leaks", is_flag=True, help="Leave out what the catalog knows to be a copy or a bad label.")

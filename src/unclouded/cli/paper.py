@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from unclouded.errors import UsageError
+from unclouded.errors import UncloudedError, UsageError
 
 TABLES = {
     "table5": "Table V: methods on RICE1 and RICE2.",
@@ -94,6 +94,8 @@ def _score_table(name: str) -> None:
         from unclouded.scenes.failures import make_folder
 
         metrics.protocol(options["protocol"])
+        if not models.is_dir():
+            raise UncloudedError(f"There is no folder {models}. Give the one that holds METHOD-DATA.safetensors.")
         wanted = tables.get(name)
         if options["shrink"]:
             wanted = replace(wanted, shrink=(options["shrink"],))

@@ -2,7 +2,7 @@
 
 A data folder is one of
 
-- a folder with `cloud/` and `label/`, whose files have equal stems (PNG, JPEG, WebP or TIFF);
+- a folder with `cloud/` and `label/`, or `cloudy/` and `clear/`, whose files have equal stems (PNG, JPEG, WebP, TIFF);
 - a CSV manifest (a file, or `pairs.csv` in a folder) with the columns `cloudy,clear[,split][,stem]`, and perhaps
   `cloudy_nir,clear_nir` for near infrared in files of its own, `dates` for further cloudy images of the place (with `;`
   between them) and `sar` for Sentinel-1's VV and VH in dB; paths are relative to the CSV;
@@ -24,7 +24,8 @@ from unclouded.errors import UncloudedError, UsageError
 
 __all__ = ["Pair", "check_pairs", "find_pairs", "read_pairs", "read_targets", "select"]
 
-CLOUDY_FOLDER, CLEAR_FOLDER = "cloud", "label"
+CLOUDY_FOLDER, CLEAR_FOLDER = "cloud", "label"  # RICE's names, under which pairs are also written
+FOLDERS = ((CLOUDY_FOLDER, CLEAR_FOLDER), ("cloudy", "clear"))
 
 
 def read_pairs(
@@ -84,11 +85,13 @@ def _find(path: Path) -> list[Pair]:
         raise UncloudedError(f"There is no folder or CSV manifest {path}. Check the path given as data.")
     if (path / MANIFEST).is_file():
         return read_manifest(path / MANIFEST)
-    if (path / CLOUDY_FOLDER).is_dir() and (path / CLEAR_FOLDER).is_dir():
-        return match_folders(path / CLOUDY_FOLDER, path / CLEAR_FOLDER)
+    for cloudy, clear in FOLDERS:
+        if (path / cloudy).is_dir() and (path / clear).is_dir():
+            return match_folders(path / cloudy, path / clear)
     found = ", ".join(sorted(entry.name for entry in path.iterdir())[:8]) or "nothing"
     raise UsageError(
-        f"{path} has no {CLOUDY_FOLDER}/ and {CLEAR_FOLDER}/ folders and no {MANIFEST}; it holds {found}. "
+        f"{path} has neither {' nor '.join(f'{cloudy}/ and {clear}/' for cloudy, clear in FOLDERS)} nor {MANIFEST}; "
+        f"it holds {found}. "
         "Arrange it so, write a CSV manifest, or name the data set whose layout it has (`unclouded data list`)."
     )
 
@@ -110,7 +113,7 @@ def check_pairs(
 def read_targets(path: str | Path) -> list[tuple[str, Path]] | None:
     """(stem, file) of the cloudy images of a folder that has no clear ones, or None if `path` is no such folder."""
     folder = Path(path)
-    if not folder.is_dir() or (folder / MANIFEST).is_file() or (folder / CLEAR_FOLDER).is_dir():
+    if not folder.is_dir() or (folder / MANIFEST).is_file() or any((folder / clear).is_dir() for _, clear in FOLDERS):
         return None
-    images = list_images(folder / CLOUDY_FOLDER if (folder / CLOUDY_FOLDER).is_dir() else folder)
+    images = list_images(next((folder / cloudy for cloudy, _ in FOLDERS if (folder / cloudy).is_dir()), folder))
     return [(stem, images[stem]) for stem in sorted(images, key=natural)] or None

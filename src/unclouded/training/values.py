@@ -27,16 +27,17 @@ class _Value(BaseModel):
 class Source(_Value):
     """Where training pairs come from; `path` is relative to --data, `weight` its share of the draws.
 
-    pairs: real pairs (a folder with cloud/ and label/, a manifest, or the layout of the known data set `dataset`, with
-    its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of these the `share` from a
-    to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has the cloud of a pair drawn
-    at random, the share `varied` another scale, other colours and such a cloud of another thickness
-    (training.cloud_layers) · clear: clear images (of the stems of `split`), clouded by the simulator; of each only the
-    share `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones, clouded likewise.
-    With `clouds` the clouds of both are those of the pairs in that folder (of `clouds_split`), which are RGB. The share
-    `cloudless` of both gets no cloud, the share `varied` other colours, and such clouds another scale and thickness.
-    The share `contrast` of the clear images and landscapes is shown in a harder contrast. `channels` are the bands of
-    the files (counted from 1) that are those of the recipe, in its order; without it the files have no others.
+    pairs: real pairs (a folder with cloud/ and label/ or cloudy/ and clear/, a manifest, or the layout of the known
+    data set `dataset`, with its bad labels and leaks left out if `drop_leaks`); of them only those of `split`, and of
+    these the `share` from a to b of a fixed order by a hash of the stem; the share `transplanted` of the examples has
+    the cloud of a pair drawn at random, the share `varied` another scale, other colours and such a cloud of another
+    thickness (training.cloud_layers) · clear: clear images (of the stems of `split`), clouded by the simulator; of
+    each only the share `rows` of its height, so that a strip can be held out · landscapes: `count` generated ones,
+    clouded likewise. With `clouds` the clouds of both are those of the pairs in that folder (of `clouds_split`),
+    which are RGB. The share `cloudless` of both gets no cloud, the share `varied` other colours, and such clouds
+    another scale and thickness. The share `contrast` of the clear images and landscapes is shown in a harder
+    contrast. `channels` are the bands of the files (counted from 1) that are those of the recipe, in its order;
+    without it the files have no others.
     clear: numbers of no known unit are shown between two percentiles of each band (`stretch`, as "p2-98"), sharpened
     by the panchromatic band in the file `pan` first · landscapes: of a ground sample distance out of `gsd` (m),
     `towns` (0 to 1) on more of the land than they would have by themselves.

@@ -93,7 +93,7 @@ def _read_csv(path: Path) -> dict[str, Any]:
     if not {"place", "cloudy", "clear"} <= set(columns) or not set(columns) <= set(COLUMNS):
         raise UsageError(
             f"The job file {path} has the columns {', '.join(columns) or '(none)'}. "
-            f"It needs place, cloudy and clear, and may have {', '.join(c for c in COLUMNS if c not in columns)}."
+            "It needs place, cloudy and clear, and may have name, cloudy_pan, clear_pan and mask."
         )
     return {"places": [{key: value for key, value in row.items() if value} for row in rows]}
 
