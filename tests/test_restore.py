@@ -139,6 +139,50 @@ def test_images_come_back_in_their_own_layout_kind_and_dtype() -> None:
     np.testing.assert_allclose(floats, clear / 255, atol=0.5 / 255 + 1e-5)
 
 
+def test_masked_pixels_and_nan_are_no_data() -> None:
+    restorer, rng = _restorer(), np.random.default_rng(0)
+    picture = rng.integers(1000, 3000, (3, 20, 31), dtype=np.uint16)
+    mask = np.zeros(picture.shape, bool)
+    mask[1, 4:9, 5:12] = True  # of one band: the pixel cannot be restored
+    picture[:, 4:9, 5:12] = 65535
+    clear = restorer(np.ma.MaskedArray(picture, mask, fill_value=65535))
+    assert clear.fill_value == 65535
+    np.testing.assert_array_equal(np.ma.getmaskarray(clear), mask)
+    np.testing.assert_array_equal(clear.data[:, 4:9, 5:12], 65535)
+    floats = picture.astype(np.float32) / 3000
+    floats[:, 4:9, 5:12] = np.nan
+    as_nan = restorer(floats)
+    wide = np.where(np.isnan(floats), np.float32(3.4e38), floats)
+    np.testing.assert_array_equal(restorer(np.ma.masked_greater(wide, 1e38)).filled(np.nan), as_nan)
+    assert np.isnan(as_nan[:, 4:9, 5:12]).all()
+    assert np.isfinite(as_nan[~np.isnan(floats)]).all()
+    other = picture.copy()
+    other[:, 4:9, 5:12] = 0  # what lies under the mask has no say
+    beside = ~mask.any(axis=0)
+    np.testing.assert_array_equal(restorer(np.ma.MaskedArray(other, mask)).data[:, beside], clear.data[:, beside])
+
+
+def test_bfloat16_tensors_come_back_as_such() -> None:
+    restorer, tensor = _restorer(), torch.rand(3, 20, 31).bfloat16()
+    clear = restorer(tensor)
+    assert clear.dtype == torch.bfloat16
+    torch.testing.assert_close(clear, restorer(tensor.float()).bfloat16())
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.ones((8, 8, 3), bool), "of bool has no brightness"),
+        (np.ones((8, 8, 3), complex), "of complex128 has no brightness"),
+        (np.full((8, 8, 3), 120.0), "above 10, and floats are 0 for black"),
+        (np.zeros((0, 8, 3)), "has no pixels"),
+    ],
+)
+def test_numbers_that_are_no_image_are_wrong_use(image: np.ndarray, said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        _restorer()(image)
+
+
 def test_a_wrong_number_of_bands_says_which_it_wants() -> None:
     restorer = _restorer()
     with pytest.raises(UncloudedError, match="b0, b1, b2"):

@@ -306,12 +306,17 @@ class Restorer:
     def __call__(self, cloudy: Any, sampling: Sampling | None = None) -> Any:
         """Restore one image of any size: array or tensor, [H, W, C] or [C, H, W] (the axis with as many entries as the
         model has bands; the last for arrays, the first for tensors, if both do). Integers are sensor units (the card's
-        BandSet), floats are in [0, 1]. The answer is of the same kind, layout and dtype."""
+        BandSet), floats are in [0, 1]; NaN and what a masked array masks is no data and stays. The answer is of the
+        same kind, layout and dtype."""
         is_tensor = isinstance(cloudy, Tensor)
-        image = cloudy.detach().cpu().numpy() if is_tensor else np.asarray(cloudy)
+        if is_tensor:
+            image = (cloudy.float() if cloudy.dtype == torch.bfloat16 else cloudy).detach().cpu().numpy()
+        else:
+            image = np.asanyarray(cloudy)
         axis = self._band_axis(image.shape, prefer=0 if is_tensor else -1)
         clear = np.moveaxis(restore_array(np.moveaxis(image, axis, 0), self, sampling=sampling), 0, axis)
-        return torch.from_numpy(np.ascontiguousarray(clear)).to(cloudy) if is_tensor else np.ascontiguousarray(clear)
+        clear = clear.copy(order="C")
+        return torch.from_numpy(clear).to(cloudy) if is_tensor else clear
 
     def _band_axis(self, shape: tuple[int, ...], prefer: int) -> int:
         order = (prefer, -1 - prefer)  # 0 and -1, the preferred one first

@@ -43,18 +43,19 @@ def picture_kind(name: str) -> Kind | None:
 
 
 class ArrayScene:
-    """A scene that is whole in memory, [C, H, W]."""
+    """A scene that is whole in memory, [C, H, W]; `valid` [H, W] says where it has data."""
 
-    def __init__(self, pixels: Array, info: SceneInfo) -> None:
+    def __init__(self, pixels: Array, info: SceneInfo, valid: Mask | None = None) -> None:
         self.pixels = pixels
         self.info = info
+        self.valid = valid
 
     def read(self, window: Window, indexes: Sequence[int] | None = None) -> Array:
         pixels = self.pixels if indexes is None else self.pixels[[i - 1 for i in indexes]]
         return np.array(pixels[:, window.rows, window.cols])
 
     def read_mask(self, window: Window) -> Mask | None:
-        return None
+        return None if self.valid is None else self.valid[window.rows, window.cols]
 
     def thumbnail(self, longest: int, indexes: Sequence[int]) -> Array:
         step = max(1, -(-max(self.info.height, self.info.width) // longest))
