@@ -23,7 +23,7 @@ from scenes import picture, write
 FIRST_TILE = """
 import os, sys
 import unclouded.cli
-from unclouded import restore_scene as _
+from unclouded import whole_scene as _
 import unclouded.strips as strips
 real = strips.restore_batch
 def restore_batch(*args):

@@ -75,7 +75,7 @@ def write_clear(path: Path, side: int) -> Path:
 
 
 def measure(source: Path, target: Path, side: int, options: dict[str, Any]) -> None:
-    from unclouded.restore_scene import restore_scene
+    from unclouded.whole_scene import restore_scene
 
     before = peak_mb()
     taken = timed(lambda: restore_scene(source, target, model=Identity(), **options))

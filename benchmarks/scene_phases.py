@@ -23,13 +23,13 @@ from scene_memory import Identity, copy_seconds, make_scene, write_clear
 
 # phase -> module, and the functions or methods that are it
 PHASES = {
-    "open, plan, first look": ("unclouded.restore_scene", ["plan"]),
+    "open, plan, first look": ("unclouded.whole_scene", ["plan"]),
     "read and decode": ("unclouded.scenes.raster", ["RasterScene.read", "RasterScene.thumbnail"]),
     "scene numbers to model range": ("unclouded.strips", ["read_strips"]),
     "mask": ("unclouded.scenes.masks", ["FileMask.opacity"]),
     "tiles to the model": ("unclouded.strips", ["_restore_tiles"]),
     "blend": ("unclouded.scenes.blend", ["Blender.add", "Blender.release"]),
-    "compose and count": ("unclouded.restore_scene", ["store", "Finished.read"]),
+    "compose and count": ("unclouded.whole_scene", ["store", "Finished.read"]),
     "store rows": ("unclouded.scenes.partial", ["Partial.append", "Partial.next_panel"]),
     "load rows": ("unclouded.scenes.partial", ["Partial.read"]),
     "encode and write": ("unclouded.scenes.products", ["_write"]),
@@ -93,7 +93,7 @@ def install(clock: Clock) -> None:
 
 
 def run(source: Path, target: Path, mask: Path | None) -> None:
-    from unclouded.restore_scene import restore_scene
+    from unclouded.whole_scene import restore_scene
 
     clock = Clock()
     install(clock)

@@ -21,7 +21,7 @@ from rasterio.transform import Affine
 from measuring import alternate, compared, shown, spread, with_peak
 from tile import untrained
 from unclouded.restore import Restorer, load
-from unclouded.restore_scene import restore_scene
+from unclouded.whole_scene import restore_scene
 
 SIDES = (1024, 1984, 4096)  # 2, 4 and 9 tiles of about 512 a side
 CLOUDY_SIDE = 1984

@@ -22,7 +22,7 @@ from unclouded.datasets.pairs import Pair, read_pairs
 from unclouded.evaluation.evaluate import CLOUD_THRESHOLD
 from unclouded.evaluation.metrics import psnr_uint8, ssim_luma
 from unclouded.restore import Restorer, load
-from unclouded.restore_scene import restore_scene
+from unclouded.whole_scene import restore_scene
 
 
 class Found(NamedTuple):

@@ -21,10 +21,10 @@ from unclouded.models.de import DE, DEConfig
 from unclouded.models.registry import build_prior
 from unclouded.models.unet import UNetConfig
 from unclouded.restore import Restorer, load
-from unclouded.restore_scene import restore_scene
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
 from unclouded.training.papers import PRIORS
+from unclouded.whole_scene import restore_scene
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA GPU here")
 

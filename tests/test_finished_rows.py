@@ -12,13 +12,13 @@ import rasterio
 from rasterio.transform import Affine
 from torch import Tensor
 
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.opening import open_scene
 from unclouded.scenes.partial import Partial
 from unclouded.scenes.probe import sample, sample_windows
 from unclouded.scenes.raster import RasterScene
 from unclouded.scenes.tiles import Window
+from unclouded.whole_scene import restore_scene
 
 HEIGHT, WIDTH = 330, 120
 SMALL = {"tile": 32, "overlap": 8, "panel_width": 70}

@@ -4,6 +4,7 @@ import ast
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
 from pathlib import Path
+from types import ModuleType
 
 import unclouded
 
@@ -16,7 +17,7 @@ LAYERS = (
     {"models"},
     {"datasets", "many_scenes", "report_html", "scene_options", "shared_tiles"},
     {"strips", "scene_plan", "scene_budget", "scene_report", "finished_rows", "restore_array"},
-    {"restore", "restore_scene"},
+    {"restore", "whole_scene"},
     {"evaluation"},
     {"training"},
     {"demo", "cli"},
@@ -44,6 +45,14 @@ def test_nothing_is_imported_from_above() -> None:
         for name in names:
             package, *parts = name.split(".")
             assert package != "unclouded" or LEVEL[parts[0]] <= LEVEL[own], f"{path} imports {name} from above"
+
+
+def test_no_module_takes_the_place_of_a_public_name() -> None:
+    assert not {path.stem for path in SOURCES.iterdir()} & set(unclouded.__all__)
+    for name in unclouded.__all__:
+        first, again = getattr(unclouded, name), getattr(unclouded, name)
+        assert first is again
+        assert not isinstance(first, ModuleType)
 
 
 def test_no_modules_import_each_other() -> None:

@@ -11,8 +11,8 @@ import rasterio
 import torch
 from rasterio.transform import Affine
 
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
+from unclouded.whole_scene import restore_scene
 
 RGB, RGBN = BandSet.display("red", "green", "blue"), BandSet.display("red", "green", "blue", "nir")
 

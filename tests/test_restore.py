@@ -20,9 +20,9 @@ from unclouded.models.padding import with_margin, without_margin
 from unclouded.models.scales import halved, joined
 from unclouded.models.unet import UNetConfig
 from unclouded.restore import Restorer
-from unclouded.restore_scene import restore_scene
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
+from unclouded.whole_scene import restore_scene
 
 PRIOR = {"channels": (8, 8), "blocks": (1, 1)}
 SAMPLING = Sampling(steps=3)

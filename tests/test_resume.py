@@ -18,7 +18,7 @@ CHILD = """
 import sys, time
 from types import SimpleNamespace
 import torch
-from unclouded.restore_scene import restore_scene
+from unclouded.whole_scene import restore_scene
 from unclouded.scenes.bands import BandSet
 
 class Slow:

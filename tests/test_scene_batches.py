@@ -13,7 +13,7 @@ from torch import Tensor
 from restorer_double import Answer, Double, local, numbers
 from scene_files import read, write_tif
 from unclouded.errors import UncloudedError
-from unclouded.restore_scene import plan_scene, restore_scene
+from unclouded.whole_scene import plan_scene, restore_scene
 
 CPU_ERROR = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: you tried …")
 

@@ -17,13 +17,13 @@ from rasterio.transform import Affine
 from unclouded import scene_budget
 from unclouded.diffusion.schedule import Schedule, linear
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.restore_scene import plan_scene, restore_scene
 from unclouded.sampling import Sampling
 from unclouded.scene_budget import Cost, column_bytes, fit, memory, parse_size, resident, writing_bytes
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.pictures import ArrayScene, array_info
 from unclouded.scenes.tiles import TileGrid
 from unclouded.strips import Job
+from unclouded.whole_scene import plan_scene, restore_scene
 
 RGB = BandSet.display("red", "green", "blue")
 

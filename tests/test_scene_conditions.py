@@ -22,9 +22,9 @@ from unclouded.models.de import DE, DEConfig
 from unclouded.models.diffcr import DiffCR, DiffCRConfig
 from unclouded.models.unet import UNetConfig
 from unclouded.restore import load
-from unclouded.restore_scene import restore_scene
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet, backscatter
+from unclouded.whole_scene import restore_scene
 
 GRID = Affine(10, 0, 500000, 0, -10, 4600000)
 RGB = BandSet.display("red", "green", "blue")

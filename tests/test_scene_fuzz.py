@@ -15,8 +15,8 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from unclouded.errors import UncloudedError
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
+from unclouded.whole_scene import restore_scene
 
 CASES = 500
 

@@ -12,7 +12,7 @@ from rasterio.transform import Affine
 
 from restorer_double import DTYPES, Double, local, numbers
 from scene_files import read, write_tif
-from unclouded.restore_scene import restore_scene
+from unclouded.whole_scene import restore_scene
 
 GRID = ("crs", "transform", "shape")
 BANDS = ("dtypes", "nodata", "descriptions", "colorinterp", "scales", "offsets", "units")

@@ -12,8 +12,8 @@ import unclouded
 from restorer_double import RGB, Double, local, numbers
 from scene_files import read, write_tif
 from unclouded.models.store import shipped
-from unclouded.restore_scene import restore_scene
 from unclouded.sampling import Sampling
+from unclouded.whole_scene import restore_scene
 
 
 def test_extra_outputs_are_on_the_grid_in_scene_units(tmp_path: Path) -> None:

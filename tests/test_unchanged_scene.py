@@ -13,10 +13,10 @@ from rasterio.enums import Resampling
 from restorer_double import Double, local, numbers
 from scene_files import read, write_tif
 from unclouded.errors import UncloudedError
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes import raster
 from unclouded.scenes.failures import NoRoomError
 from unclouded.scenes.probe import sample_windows
+from unclouded.whole_scene import restore_scene
 
 SIDE = 300
 OPTIONS: dict[str, Any] = {"model": Double(local), "tile": 64, "overlap": 16}

@@ -12,9 +12,9 @@ import torch
 from rasterio.transform import Affine
 
 from unclouded.errors import UncloudedError
-from unclouded.restore_scene import restore_scene
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
+from unclouded.whole_scene import restore_scene
 
 
 class Steps:

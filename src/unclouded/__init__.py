@@ -13,17 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from unclouded.restore import Restorer, load
-    from unclouded.restore_scene import restore_scene
+    from unclouded.whole_scene import restore_scene
 
 from unclouded.errors import UncloudedError
 
 __version__ = "0.1.0"
 __all__ = ["Restorer", "UncloudedError", "__version__", "load", "restore_scene"]
 
+# No module of the package may have one of these names: importing it would put it in the name's place.
 _LAZY = {
     "Restorer": "unclouded.restore",
     "load": "unclouded.restore",
-    "restore_scene": "unclouded.restore_scene",
+    "restore_scene": "unclouded.whole_scene",
 }
 
 

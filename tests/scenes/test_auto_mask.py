@@ -12,10 +12,10 @@ import rasterio
 import torch
 from rasterio.transform import Affine
 
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.auto_mask import HALO, THRESHOLD, auto_masked, change, opacity_from_change
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.compose import Cloudy, Rows
+from unclouded.whole_scene import restore_scene
 
 
 def rows_of(y: np.ndarray, clear: np.ndarray, cuts: Sequence[int]) -> Iterator[Rows]:

@@ -15,11 +15,11 @@ import rasterio
 import torch
 from rasterio.transform import Affine
 
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.cloud_detector import L1C, CloudMask, l1c_bands, load_detector
 from unclouded.scenes.opening import open_scene
 from unclouded.scenes.tiles import Window
+from unclouded.whole_scene import restore_scene
 
 NAMES = ("B01", "B02", "B03", "B04", "B05", "B06", "B07", "B08", "B8A", "B09", "B10", "B11", "B12")
 

@@ -19,11 +19,11 @@ from rasterio.errors import NotGeoreferencedWarning
 from rasterio.transform import Affine
 
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.masks import Distance, FileMask, marked_by, opacity_around, squared_distance
 from unclouded.scenes.opening import open_scene
 from unclouded.scenes.tiles import Window
+from unclouded.whole_scene import restore_scene
 
 GRID = Affine(10, 0, 500000, 0, -10, 4600000)
 

@@ -16,8 +16,8 @@ from rasterio.transform import Affine
 
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.many_scenes import MANIFEST, find_scenes, restore_many
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
+from unclouded.whole_scene import restore_scene
 
 RGB = BandSet.display("red", "green", "blue")
 

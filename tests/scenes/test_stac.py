@@ -18,9 +18,9 @@ from rasterio.warp import transform_bounds
 
 import unclouded
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.restore_scene import restore_scene
 from unclouded.sampling import Sampling
 from unclouded.scenes.bands import BandSet
+from unclouded.whole_scene import restore_scene
 
 pystac = pytest.importorskip("pystac")
 PLACE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 4.6e6)}

@@ -12,11 +12,11 @@ import torch
 from rasterio.transform import Affine
 
 from unclouded.errors import UncloudedError, UsageError
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes import stretch
 from unclouded.scenes.bands import BandSet
 from unclouded.scenes.opening import open_scene
 from unclouded.scenes.stretch import parse_stretch, stretched_range
+from unclouded.whole_scene import restore_scene
 
 
 def tif(path: Path, pixels: np.ndarray, **profile: Any) -> Path:

@@ -15,8 +15,8 @@ from rasterio.enums import ColorInterp
 from rasterio.rpc import RPC
 from rasterio.transform import Affine
 
-from unclouded.restore_scene import restore_scene
 from unclouded.scenes.bands import BandSet
+from unclouded.whole_scene import restore_scene
 
 PLACE = {"crs": "EPSG:32633", "transform": Affine(10, 0, 5e5, 0, -10, 4.6e6)}
 

@@ -14,13 +14,13 @@ from unclouded.datasets.images import read_image
 from unclouded.errors import UncloudedError, UsageError
 from unclouded.models import store
 from unclouded.restore import load
-from unclouded.restore_scene import restore_scene
 from unclouded.training.loop import Run, train
 from unclouded.training.own import fit
 from unclouded.training.pools import PairPool
 from unclouded.training.recipes import keys, recipe
 from unclouded.training.sources import open_pool
 from unclouded.training.values import Recipe, Source
+from unclouded.whole_scene import restore_scene
 
 
 def own_pairs(root: Path, bands: int, count: int, names: tuple[str, ...] = ()) -> Path:

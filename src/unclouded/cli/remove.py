@@ -144,7 +144,7 @@ def remove(
     if scenes is not None:
         _many(scenes, output, settings, options, dry_run, as_json)
     elif dry_run:
-        from unclouded.restore_scene import plan_scene
+        from unclouded.whole_scene import plan_scene
 
         plan = plan_scene(input, output, **settings, **options)
         click.echo(plan.model_dump_json(indent=2) if as_json else _plan_text(plan))
@@ -153,9 +153,9 @@ def remove(
 
 
 def _one(input: str, output: Path, settings: dict[str, Any], options: dict[str, Any], as_json: bool) -> None:
-    from unclouded.restore_scene import restore_scene
     from unclouded.scenes.failures import NoRoomError
     from unclouded.scenes.partial import partial_folder
+    from unclouded.whole_scene import restore_scene
 
     try:
         with bar("tiles", quiet=as_json) as progress:
@@ -190,7 +190,7 @@ def _many(
         raise UsageError(f"{asked[0]} is for one scene, and {len(scenes)} are given. Leave it out, or give one scene.")
     from unclouded.many_scenes import MAPS, SceneFiles, restore_many
     from unclouded.restore import load
-    from unclouded.restore_scene import restore_scene
+    from unclouded.whole_scene import restore_scene
 
     name = settings.pop("model")
     settings["model"] = name if name == "auto" else load(name, **settings)

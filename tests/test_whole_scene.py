@@ -11,7 +11,7 @@ from restorer_double import DTYPES, Double, local, numbers
 from scene_files import read, write_tif
 from unclouded.errors import UncloudedError
 from unclouded.restore_array import restore_array
-from unclouded.restore_scene import restore_scene
+from unclouded.whole_scene import restore_scene
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
