@@ -185,6 +185,7 @@ def test_numbers_that_are_no_image_are_wrong_use(image: np.ndarray, said: str) -
 
 def test_a_wrong_number_of_bands_says_which_it_wants() -> None:
     restorer = _restorer()
+    assert "of b0, b1, b2, on cpu in fp32" in repr(restorer)
     with pytest.raises(UncloudedError, match="b0, b1, b2"):
         restorer(np.zeros((8, 8, 5), np.uint8))
     with pytest.raises(UncloudedError, match="b0, b1, b2"):

@@ -303,6 +303,10 @@ class Restorer:
         factors = restored.spread.new_tensor(self.card.spread_scale)[:, None, None]
         return restored._replace(spread=restored.spread * factors)
 
+    def __repr__(self) -> str:
+        bands = ", ".join(self.bands.names)
+        return f"<Restorer {self.card.name} of {bands}, on {self.device} in {self.precision}>"
+
     def __call__(self, cloudy: Any, sampling: Sampling | None = None) -> Any:
         """Restore one image of any size: array or tensor, [H, W, C] or [C, H, W] (the axis with as many entries as the
         model has bands; the last for arrays, the first for tensors, if both do). Integers are sensor units (the card's
