@@ -319,7 +319,7 @@ class Restorer:
             image = np.asanyarray(cloudy)
         axis = self._band_axis(image.shape, prefer=0 if is_tensor else -1)
         clear = np.moveaxis(restore_array(np.moveaxis(image, axis, 0), self, sampling=sampling), 0, axis)
-        clear = clear.copy(order="C")
+        clear = clear if clear.flags.c_contiguous else clear.copy(order="C")  # keeps a mask
         return torch.from_numpy(clear).to(cloudy) if is_tensor else clear
 
     def _band_axis(self, shape: tuple[int, ...], prefer: int) -> int:
